@@ -1,0 +1,190 @@
+"""Scaled dot-product attention, written out and fused, and the multi-head layer built on it.
+
+One mechanism, two uses: in self-attention keys and values come from the tokens themselves, in cross-attention from
+another source, the context. Masks are True (or 1) where a token counts.
+
+Source: Vaswani et al., "Attention Is All You Need" (2017), section 3.2; ViT's symbols, Dosovitskiy et al. (2021),
+appendix A: [q, k, v] = z U_qkv, A = softmax(q k^T / sqrt(D_h)), SA(z) = A v.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, overload
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from xattn_edu.shapes import shaped
+
+Mask = Bool[Tensor, "..."] | Int[Tensor, "..."]
+
+
+@shaped
+def attention(
+    query: Float[Tensor, "*batch query dim"],
+    key: Float[Tensor, "*batch key dim"],
+    value: Float[Tensor, "*batch key channel"],
+    mask: Mask | None = None,
+) -> tuple[Float[Tensor, "*batch query channel"], Float[Tensor, "*batch query key"]]:
+    """softmax(q k^T / sqrt(d)) v and the weights, written out: equation (1) of Vaswani et al.
+
+    `mask` broadcasts to (..., query, key); a query that may look at no key gets zeros. Raises ValueError for widths
+    or token counts that do not match and for a mask that does not fit, TypeError for a mask that is not True/False.
+    """
+    mask = _check(query, key, value, mask)
+    scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
+    if mask is None:
+        weights = scores.softmax(dim=-1)
+    else:
+        # The smallest finite number, not -inf: a row without any key would be 0/0 there, and NaN in the gradient.
+        weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(dim=-1).masked_fill(~mask, 0.0)
+    return weights @ value, weights
+
+
+@shaped
+def fused_attention(
+    query: Float[Tensor, "*batch query dim"],
+    key: Float[Tensor, "*batch key dim"],
+    value: Float[Tensor, "*batch key channel"],
+    mask: Mask | None = None,
+) -> Float[Tensor, "*batch query channel"]:
+    """The output of `attention` through torch's fused kernel, which never stores the (query, key) weights.
+
+    Same arguments, same errors, same numbers up to rounding; use it where nobody asks for the weights.
+    """
+    mask = _check(query, key, value, mask)
+    if mask is None:
+        return F.scaled_dot_product_attention(query, key, value)
+    # The kernel leaves rows without any key undefined. Let them look everywhere, then set them to zero.
+    some_key = mask.any(dim=-1, keepdim=True)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask | ~some_key).masked_fill(~some_key, 0.0)
+
+
+@shaped
+def split_heads(tokens: Float[Tensor, "batch token width"], heads: int) -> Float[Tensor, "batch head token dim"]:
+    """Cut the channels into heads: (batch, token, head*dim) -> (batch, head, token, dim)."""
+    return rearrange(tokens, "batch token (head dim) -> batch head token dim", head=heads)
+
+
+@shaped
+def merge_heads(heads: Float[Tensor, "batch head token dim"]) -> Float[Tensor, "batch token width"]:
+    """Put the heads side by side again: (batch, head, token, dim) -> (batch, token, head*dim)."""
+    return rearrange(heads, "batch head token dim -> batch token (head dim)")
+
+
+class MultiHeadAttention(nn.Module):
+    """MultiHead(Q, K, V) = Concat(head_1 .. head_h) W_O (Vaswani et al., section 3.2.2).
+
+    Queries come from the tokens (batch, query, width); keys and values from the context (batch, key, context_width),
+    or from the tokens themselves when no context is given. The output is (batch, query, width).
+    Raises ValueError if `heads` does not divide `width`.
+    """
+
+    def __init__(self, width: int, heads: int, context_width: int | None = None, bias: bool = True):
+        super().__init__()
+        if heads < 1 or width < 1 or width % heads:
+            raise ValueError(f"the width must be a multiple of the number of heads: width {width}, heads {heads}")
+        self.width, self.heads, self.context_width = width, heads, context_width or width
+        self.query = nn.Linear(width, width, bias)
+        self.key = nn.Linear(self.context_width, width, bias)
+        self.value = nn.Linear(self.context_width, width, bias)
+        self.output = nn.Linear(width, width, bias)
+
+    @overload
+    def forward(
+        self, tokens: Tensor, context: Tensor | None = ..., mask: Tensor | None = ..., *, return_weights: Literal[True]
+    ) -> tuple[Tensor, Tensor]: ...
+    @overload
+    def forward(
+        self,
+        tokens: Tensor,
+        context: Tensor | None = ...,
+        mask: Tensor | None = ...,
+        *,
+        return_weights: Literal[False] = ...,
+    ) -> Tensor: ...
+    @shaped
+    def forward(
+        self,
+        tokens: Float[Tensor, "batch query width"],
+        context: Float[Tensor, "batch key context_width"] | None = None,
+        mask: Mask | None = None,
+        *,
+        return_weights: bool = False,
+    ) -> (
+        Float[Tensor, "batch query width"]
+        | tuple[Float[Tensor, "batch query width"], Float[Tensor, "batch head query key"]]
+    ):
+        """Attend from `tokens` to `context`; with `return_weights` also the weights (batch, head, query, key).
+
+        `mask` has three axes (batch or 1, query or 1, key), True where a query may look. Without weights asked for,
+        the fused kernel is used. Raises ValueError for widths, batches or masks that do not fit.
+        """
+        context = tokens if context is None else context
+        self._check(tokens, context, mask)
+        mask = None if mask is None else mask.unsqueeze(1)  # one mask for all heads
+        query = split_heads(self.query(tokens), self.heads)
+        key = split_heads(self.key(context), self.heads)
+        value = split_heads(self.value(context), self.heads)
+        if not return_weights:
+            return self.output(merge_heads(fused_attention(query, key, value, mask)))
+        output, weights = attention(query, key, value, mask)
+        return self.output(merge_heads(output)), weights
+
+    def _check(self, tokens: Tensor, context: Tensor, mask: Tensor | None) -> None:
+        for name, given, width in (("tokens", tokens, self.width), ("context", context, self.context_width)):
+            if given.ndim != 3 or given.shape[-1] != width:
+                raise ValueError(f"{name} must be (batch, token, {width}), given {tuple(given.shape)}")
+        if tokens.shape[0] != context.shape[0]:
+            raise ValueError(f"tokens and context differ in batch: {tuple(tokens.shape)}, {tuple(context.shape)}")
+        full = (tokens.shape[0], tokens.shape[1], context.shape[1])
+        if mask is not None and (mask.ndim != 3 or any(m not in (1, n) for m, n in zip(mask.shape, full))):
+            raise ValueError(
+                f"mask {tuple(mask.shape)} does not fit (batch, query, key) = {full}: "
+                "write mask[:, None, :] for one entry a key, mask[None] for one a query and key"
+            )
+
+
+def causal_mask(length: int, device: torch.device | str | None = None) -> Bool[Tensor, "1 query key"]:
+    """True where key j <= query i: a token may look at itself and at what came before it."""
+    return torch.ones(1, length, length, dtype=torch.bool, device=device).tril()
+
+
+@shaped
+def attention_rollout(weights: Sequence[Float[Tensor, "batch head token token"]]) -> Float[Tensor, "batch token token"]:
+    """How much of each input token reaches each output token, through all layers.
+
+    A layer passes on half its attention, averaged over heads, and half the token itself (the residual connection);
+    layers multiply. Rows sum to one. Source: Abnar and Zuidema, "Quantifying Attention Flow in Transformers" (2020),
+    section 3.1. Raises ValueError when no layer is given.
+    """
+    if not len(weights):
+        raise ValueError("attention_rollout needs the weights of at least one layer, given none")
+    identity = torch.eye(weights[0].shape[-1], dtype=weights[0].dtype, device=weights[0].device)
+    flow = identity.expand(weights[0].shape[0], -1, -1)
+    for layer in weights:
+        flow = (layer.mean(dim=1) + identity) / 2 @ flow
+    return flow
+
+
+def _check(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor | None:
+    """Refuse what does not fit, before anything is computed; return the mask as booleans."""
+    shapes = f"query {tuple(query.shape)}, key {tuple(key.shape)}, value {tuple(value.shape)}"
+    if min(query.ndim, key.ndim, value.ndim) < 2:
+        raise ValueError(f"query, key and value need two axes at least, (..., token, channel): {shapes}")
+    if query.shape[-1] != key.shape[-1]:
+        raise ValueError(f"query and key must have the same width (last axis): {shapes}")
+    if key.shape[-2] != value.shape[-2]:
+        raise ValueError(f"each key needs one value (second last axis): {shapes}")
+    if not query.shape[:-2] == key.shape[:-2] == value.shape[:-2]:
+        raise ValueError(f"query, key and value must agree in all leading axes: {shapes}")
+    if mask is None:
+        return None
+    if mask.is_floating_point() or mask.is_complex():
+        raise TypeError(f"mask must be True (or 1) where a key counts, given {mask.dtype}: write mask > 0 or mask.bool()")
+    scores = (*query.shape[:-1], key.shape[-2])
+    if mask.ndim > len(scores) or any(m not in (1, n) for m, n in zip(mask.shape[::-1], scores[::-1])):
+        raise ValueError(f"mask {tuple(mask.shape)} does not broadcast to the scores {scores} = (..., query, key)")
+    return mask.bool()

@@ -1,0 +1,164 @@
+"""What a model costs: parameters, multiply-accumulates by the papers' convention, peak memory.
+
+The convention of ViT, DeiT and CrossViT: one multiply-add is one MAC (their tables call it a FLOP), batch 1. Counted
+are convolutions, linear layers and both products of attention (q k^T and A v); not counted are normalisation, softmax,
+activations, biases, residuals and resizing.
+"""
+
+import contextlib
+import copy
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+_ATTENTION_PRODUCTS = {torch.ops.aten.bmm, torch.ops.aten.baddbmm}
+
+
+@dataclass(frozen=True)
+class Part:
+    """The cost of one part of a model: parameters, and MACs split into weights applied and attention products."""
+
+    parameters: int
+    macs: int
+    attention_macs: int
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What `count` found. `parts` adds up to the whole."""
+
+    parameters: int
+    macs: int
+    attention_macs: int  # of `macs`, the two products of attention: 2 N^2 d a layer, the quadratic term
+    parts: dict[str, Part]
+
+    def __str__(self) -> str:
+        rows = [*self.parts.items(), ("total", Part(self.parameters, self.macs, self.attention_macs))]
+        width = max(len(name) for name, _ in rows)
+        lines = [f"{'part':<{width}}  {'parameters':>12}  {'MACs':>15}  {'of it q k^T, A v':>16}"]
+        for name, part in rows:
+            lines.append(f"{name:<{width}}  {part.parameters:>12,}  {part.macs:>15,}  {part.attention_macs:>16,}")
+        return "\n".join(lines)
+
+
+def count(model: nn.Module, *example_inputs: Tensor, depth: int = 1) -> Costs:
+    """Parameters and multiply-accumulates of `model` on `example_inputs`, by part.
+
+    The model runs once on shapes alone (torch's meta device): nothing is computed, so the largest model counts in a
+    moment, and neither the model nor the inputs change. Parts are the model's children and its own parameters;
+    `depth=2` looks one level further in. MACs are for the whole batch given: use batch 1 to compare with papers.
+    """
+    shadow = copy.deepcopy(model).to("meta").eval()
+    inputs = [x.to("meta") if isinstance(x, Tensor) else x for x in example_inputs]
+    counter = FlopCounterMode(display=False)
+    # The math backend takes fused attention apart into the two products it stands for, where the counter sees them.
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+        shadow(*inputs)
+    flops = counter.get_flop_counts()  # {"Global" or "ViT.blocks.0.mlp": {operation: FLOPs}}, for every module called
+    total, attention = _macs(flops.get("Global", {}))
+
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}  # a shared one stands here once
+    parts: dict[str, Part] = {}
+    for part in _names(model, depth):
+        parameters = sum(size for name, size in sizes.items() if name == part or name.startswith(part + "."))
+        macs, products = _macs_of(shadow, part, flops)
+        if parameters or macs:
+            parts[part] = Part(parameters, macs, products)
+    rest = total - sum(part.macs for part in parts.values())
+    if rest:
+        parts["(outside its parts)"] = Part(0, rest, attention - sum(part.attention_macs for part in parts.values()))
+    return Costs(sum(sizes.values()), total, attention, parts)
+
+
+def vit_macs(
+    image_size: int, patch: int, width: int, depth: int, mlp_ratio: float = 4, classes: int = 1000, channels: int = 3
+) -> tuple[int, int]:
+    """A ViT's multiply-accumulates in closed form: (linear in the number of tokens, quadratic in it).
+
+    With N tokens, class token included, and width d, a block costs (4 + 2 r) N d^2 + 2 N^2 d.
+    """
+    patches = (image_size // patch) ** 2
+    tokens = patches + 1
+    linear = round((4 + 2 * mlp_ratio) * tokens * width**2) * depth
+    ends = channels * patch**2 * width * patches + classes * width
+    return linear + ends, 2 * tokens**2 * width * depth
+
+
+def peak_memory(function: Callable[[], object]) -> int:
+    """Bytes that torch holds at most, above what it held before, while `function` runs (its result included).
+
+    On the CPU from the profiler's record of every allocation: exact, and the same on every machine. On CUDA, if it is
+    in use, from torch's allocator.
+    """
+    if torch.cuda.is_available() and torch.cuda.memory_allocated():
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        function()
+        return torch.cuda.max_memory_allocated() - before
+    with _silent_stderr(), torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        result = function()
+    del result
+    with tempfile.TemporaryDirectory() as folder:
+        trace = Path(folder) / "trace.json"
+        profile.export_chrome_trace(str(trace))
+        events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
+    changes = [(event["ts"], event["args"]["Bytes"]) for event in events if event.get("name") == "[memory]"]
+    held = peak = 0
+    for _, change in sorted(changes, key=lambda pair: pair[0]):
+        held += change
+        peak = max(peak, held)
+    return peak
+
+
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Send the process's standard error to nowhere: the profiler's C++ core announces its start and stop there."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+def _names(model: nn.Module, depth: int) -> list[str]:
+    """The parts: the model's own parameters, then its modules `depth` levels down (or where the tree ends above)."""
+
+    def walk(module: nn.Module, name: str, level: int) -> list[str]:
+        children = list(module.named_children())
+        if name and (level == depth or not children):
+            return [name]
+        own = [_join(name, parameter) for parameter, _ in module.named_parameters(recurse=False)]
+        return own + [part for child, inner in children for part in walk(inner, _join(name, child), level + 1)]
+
+    return walk(model, "", 0)
+
+
+def _macs_of(model: nn.Module, name: str, flops: dict[str, dict]) -> tuple[int, int]:
+    """(all, attention products) of one part; a container that is never called itself (ModuleList) is its children."""
+    key = f"{type(model).__name__}.{name}"
+    if key in flops or name not in (modules := dict(model.named_modules())):
+        return _macs(flops.get(key, {}))
+    inner = [_macs_of(model, _join(name, child), flops) for child, _ in modules[name].named_children()]
+    return sum(macs for macs, _ in inner), sum(products for _, products in inner)
+
+
+def _macs(flops: dict) -> tuple[int, int]:
+    """(all, attention products) in MACs, from a counter's {operation: FLOPs}; a MAC is two FLOPs there."""
+    return sum(flops.values()) // 2, sum(n for operation, n in flops.items() if operation in _ATTENTION_PRODUCTS) // 2
+
+
+def _join(name: str, child: str) -> str:
+    return f"{name}.{child}" if name else child

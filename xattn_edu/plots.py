@@ -1,0 +1,202 @@
+"""Pictures with one look: queries, keys and values keep their colours for the whole course.
+
+Functions take arrays (NumPy or torch) and return the matplotlib Axes or Figure they drew. Colours are Okabe and Ito's,
+told apart by colour-blind readers; weights run from white (0) to dark blue, so ink means attention.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy import ndarray
+
+QUERY, KEY, VALUE, OUTPUT = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+GREY = "#6E6E6E"
+CYCLE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+WEIGHTS = "Blues"  # colour map of attention weights
+STYLE: dict[str, Any] = {
+    "figure.dpi": 100,
+    "figure.constrained_layout.use": True,
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": plt.cycler(color=CYCLE),
+    "lines.linewidth": 2,
+    "legend.frameon": False,
+    "image.interpolation": "nearest",
+}
+
+
+def use_style() -> None:
+    """Give every plot made from now on the course's look."""
+    plt.rcParams.update(STYLE)
+
+
+def attention_heatmap(
+    weights: Any,
+    *,
+    queries: Sequence[str] | None = None,
+    keys: Sequence[str] | None = None,
+    title: str = "",
+    numbers: bool | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Attention weights (query, key) as a table of colours: a row is one query's division of its attention.
+
+    Small tables carry their `numbers` (up to 8 x 8, unless said otherwise); `queries` and `keys` label the rows and
+    columns. Raises ValueError for weights that are not two-dimensional or labels that do not fit.
+    """
+    array = _array(weights)
+    if array.ndim != 2:
+        raise ValueError(f"weights must be (query, key), given {array.shape}: choose one image and head first")
+    for name, labels, size in (("queries", queries, array.shape[0]), ("keys", keys, array.shape[1])):
+        if labels is not None and len(labels) != size:
+            raise ValueError(f"{len(labels)} labels in {name} for weights of shape {array.shape}")
+    ax = _axes(ax, (0.55 * min(array.shape[1], 10) + 1.6, 0.45 * min(array.shape[0], 10) + 1.4))
+    top = max(float(array.max()), 1e-12)
+    ax.imshow(array, cmap=WEIGHTS, vmin=0, vmax=top, aspect="auto" if array.shape[0] != array.shape[1] else "equal")
+    ax.spines[:].set_visible(False)
+    for axis, labels in ((ax.yaxis, queries), (ax.xaxis, keys)):
+        if labels is not None:
+            axis.set_ticks(range(len(labels)), labels)
+            axis.set_tick_params(length=0)
+    if keys is not None and max(map(len, keys)) > 3:
+        ax.tick_params(axis="x", labelrotation=45)
+    ax.set_xlabel("key", color=KEY)
+    ax.set_ylabel("query", color=QUERY)
+    ax.set_title(title)
+    if numbers or (numbers is None and max(array.shape) <= 8):
+        for (row, column), weight in np.ndenumerate(array):
+            shade = "white" if weight > 0.6 * top else "black"
+            ax.text(column, row, f"{weight:.2f}", ha="center", va="center", color=shade, fontsize=9)
+    return ax
+
+
+def patch_grid(
+    image: Any, patch: int, *, title: str = "", numbers: bool = True, gap: int | None = None, ax: Axes | None = None
+) -> Axes:
+    """An image (height, width) or (height, width, 3) cut into patch x patch squares, numbered in token order.
+
+    Raises ValueError if the patch does not divide the image.
+    """
+    array = _image(image)
+    height, width = array.shape[:2]
+    if patch < 1 or height % patch or width % patch:
+        raise ValueError(f"the patch size must divide height and width: image {height}x{width}, patch {patch}")
+    gap = max(1, patch // 4) if gap is None else gap
+    rows, columns = height // patch, width // patch
+    apart = np.ones((rows * (patch + gap) - gap, columns * (patch + gap) - gap, *array.shape[2:]))
+    ax = _axes(ax, (3.4, 3.4 * height / width))
+    for row in range(rows):
+        for column in range(columns):
+            top, left = row * (patch + gap), column * (patch + gap)
+            square = array[row * patch : (row + 1) * patch, column * patch : (column + 1) * patch]
+            apart[top : top + patch, left : left + patch] = square
+            if numbers and rows * columns <= 64:
+                ax.text(left, top, str(row * columns + column), color="#E69F00", fontsize=8, ha="left", va="top")
+    ax.imshow(apart, cmap="gray", vmin=0, vmax=1)
+    ax.set_axis_off()
+    ax.set_title(title)
+    return ax
+
+
+def attention_over_image(image: Any, weights: Any, *, title: str = "", ax: Axes | None = None) -> Axes:
+    """One query's attention over a grid of patches (rows, columns), laid over the image it comes from.
+
+    Patches shine by their weight relative to the largest. Raises ValueError for weights that are not a grid.
+    """
+    array, grid = _image(image), _array(weights)
+    if grid.ndim != 2:
+        raise ValueError(f"weights must be a grid (rows, columns) of patches, given {grid.shape}: reshape them first")
+    ax = _axes(ax, (2.6, 2.6))
+    extent = (0, array.shape[1], array.shape[0], 0)
+    ax.imshow(array, cmap="gray", vmin=0, vmax=1, extent=extent)
+    strength = grid / max(float(grid.max()), 1e-12)
+    ax.imshow(strength, cmap="inferno", vmin=0, vmax=1, extent=extent, alpha=0.65, interpolation="bilinear")
+    ax.set_axis_off()
+    ax.set_title(title)
+    return ax
+
+
+def attention_rollout(
+    images: Sequence[Any], rollouts: Sequence[Any], *, titles: Sequence[str] | None = None, title: str = ""
+) -> Figure:
+    """Images in one row, below each the same image under its rollout (rows, columns) from the class token.
+
+    Raises ValueError if there are not as many rollouts (and titles) as images.
+    """
+    titles = [""] * len(images) if titles is None else titles
+    if not len(images) == len(rollouts) == len(titles) or not len(images):
+        raise ValueError(f"{len(images)} images, {len(rollouts)} rollouts, {len(titles)} titles: give as many of each")
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(2, len(images), figsize=(1.35 * len(images), 3.2), squeeze=False)
+    for column, (image, rollout, name) in enumerate(zip(images, rollouts, titles)):
+        axes[0, column].imshow(_image(image), cmap="gray", vmin=0, vmax=1)
+        axes[0, column].set_axis_off()
+        axes[0, column].set_title(name, fontsize=9, fontweight="normal", loc="center")
+        attention_over_image(image, rollout, ax=axes[1, column])
+    figure.suptitle(title, fontweight="bold", x=0.01, ha="left")
+    return figure
+
+
+def learning_curves(
+    curves: Mapping[str, tuple[Any, Any]],
+    *,
+    xlabel: str = "epoch",
+    ylabel: str = "",
+    title: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """Curves {name: (x, y)} in one plot, each named at its right end where the eye ends up.
+
+    Raises ValueError when there is no curve, or one whose x and y differ in length.
+    """
+    if not curves:
+        raise ValueError("learning_curves needs at least one curve, given none")
+    ax = _axes(ax, (5.2, 3.2))
+    ends = []
+    for number, (name, (x, y)) in enumerate(curves.items()):
+        x, y = _array(x), _array(y)
+        if x.shape != y.shape or x.ndim != 1 or not len(x):
+            raise ValueError(f"curve {name!r}: x {x.shape} and y {y.shape} must be as long as each other, and not empty")
+        color = CYCLE[number % len(CYCLE)]
+        ax.plot(x, y, color=color, marker="o" if len(x) == 1 else None)
+        ends.append((float(x[-1]), float(y[-1]), name, color))
+    low, high = ax.get_ylim()
+    last = -np.inf
+    for x_end, y_end, name, color in sorted(ends, key=lambda end: end[1]):
+        last = max(y_end, last + 0.07 * (high - low))  # names of curves that end together stand one above the other
+        at = (x_end, last)
+        ax.annotate(name, at, xytext=(6, 0), textcoords="offset points", color=color, va="center", annotation_clip=False)
+    ax.set_xlabel(xlabel)
+    ax.set_ylabel(ylabel)
+    ax.set_title(title)
+    return ax
+
+
+def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
+    if ax is not None:
+        return ax
+    with plt.rc_context(STYLE):
+        return plt.subplots(figsize=size)[1]
+
+
+def _array(values: Any) -> ndarray:
+    """NumPy from NumPy, lists, or a torch tensor wherever it lives."""
+    values = values.detach().cpu().float() if hasattr(values, "detach") else values
+    return np.asarray(values, dtype=float)
+
+
+def _image(image: Any) -> ndarray:
+    """(height, width) or (height, width, 3) in 0..1; 8-bit images are divided by 255."""
+    eight_bit = str(getattr(image, "dtype", "")).endswith("uint8")
+    array = _array(image)
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
+        raise ValueError(f"an image is (height, width) or (height, width, 3), given {array.shape}")
+    return array / 255 if eight_bit else array

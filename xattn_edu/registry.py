@@ -1,0 +1,49 @@
+"""Models by the names practitioners know: `create_model("deit_small_patch16_224")`."""
+
+import difflib
+import fnmatch
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from xattn_edu.vit import ViT
+
+_SIZES = {  # width, depth, heads: Dosovitskiy et al. (2021), table 1; Touvron et al. (2021), table 1
+    "tiny": (192, 12, 3),
+    "small": (384, 12, 6),
+    "base": (768, 12, 12),
+    "large": (1024, 24, 16),
+}
+_MODELS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {}
+
+
+def _add_vit(name: str, size: str, patch: int) -> None:
+    width, depth, heads = _SIZES[size]
+    _MODELS[name] = (ViT, {"image_size": 224, "patch": patch, "width": width, "depth": depth, "heads": heads})
+
+
+for _size in _SIZES:
+    for _patch in (16, 32):
+        _add_vit(f"vit_{_size}_patch{_patch}_224", _size, _patch)
+for _size in ("tiny", "small", "base"):
+    _add_vit(f"deit_{_size}_patch16_224", _size, 16)
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """The names `create_model` knows, sorted; `pattern` may hold wildcards, as in "deit_*"."""
+    return sorted(fnmatch.filter(_MODELS, pattern))
+
+
+def create_model(name: str, **overrides: Any) -> nn.Module:
+    """A new model with random weights: `create_model("vit_base_patch16_224", classes=10)`.
+
+    Names are timm's; `overrides` replace arguments of the model's class (see `ViT`). Raises ValueError for a name that
+    is not known (with the nearest ones), TypeError for an argument the class does not have.
+    """
+    if name not in _MODELS:
+        near = difflib.get_close_matches(name, _MODELS, n=3, cutoff=0.4)
+        hint = f"did you mean {', '.join(near)}?" if near else "list_models() names them all"
+        raise ValueError(f"no model is called {name!r}: {hint}")
+    build, arguments = _MODELS[name]
+    return build(**(arguments | overrides))

@@ -1,0 +1,257 @@
+"""The Vision Transformer: an image cut into patches, a class token, pre-norm Transformer blocks.
+
+Source: Dosovitskiy et al., "An Image is Worth 16x16 Words" (2021), equations (1) to (4); DeiT (Touvron et al., 2021)
+is the same network trained with another recipe.
+"""
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from xattn_edu.attention import MultiHeadAttention
+from xattn_edu.shapes import shaped
+
+Size = int | tuple[int, int]
+
+
+@shaped
+def patchify(
+    images: Float[Tensor, "batch channel height width"], patch: int
+) -> Float[Tensor, "batch patch_count patch_values"]:
+    """Cut images into non-overlapping patch x patch squares, row by row, each flattened to channel*patch*patch values.
+
+    Raises ValueError if the patch does not divide height and width.
+    """
+    grid_of(images.shape[-2:], patch)
+    return rearrange(images, "batch channel (row p) (column q) -> batch (row column) (channel p q)", p=patch, q=patch)
+
+
+class PatchEmbedding(nn.Module):
+    """Each patch to one token: a linear map of its flattened pixels (equation 1).
+
+    A convolution whose stride is its kernel size is that linear map; `forward` uses it. `linear` and `pointwise` are
+    the same map said in two other ways, with the same weights.
+    """
+
+    def __init__(self, image_size: Size, patch: int, width: int, channels: int = 3):
+        super().__init__()
+        self.image_size, self.patch = _pair(image_size), patch
+        self.grid = grid_of(self.image_size, patch)
+        self.projection = nn.Conv2d(channels, width, kernel_size=patch, stride=patch)
+
+    @shaped
+    def forward(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch token embedding"]:
+        """Strided convolution. Raises ValueError for images of another size or number of channels."""
+        self._check(images)
+        return rearrange(self.projection(images), "batch embedding row column -> batch (row column) embedding")
+
+    @shaped
+    def linear(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch token embedding"]:
+        """The same tokens by a linear layer on flattened patches."""
+        self._check(images)
+        return F.linear(patchify(images, self.patch), self._matrix(), self.projection.bias)
+
+    @shaped
+    def pointwise(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch token embedding"]:
+        """The same tokens by a 1x1 convolution over the grid of unfolded patches."""
+        self._check(images)
+        unfolded = F.unfold(images, kernel_size=self.patch, stride=self.patch)  # batch (channel p q) patch_count
+        grid = unfolded.unflatten(-1, self.grid)
+        tokens = F.conv2d(grid, self._matrix()[:, :, None, None], self.projection.bias)
+        return rearrange(tokens, "batch embedding row column -> batch (row column) embedding")
+
+    def _matrix(self) -> Tensor:
+        return self.projection.weight.flatten(1)
+
+    def _check(self, images: Tensor) -> None:
+        expected = (self.projection.in_channels, *self.image_size)
+        if images.ndim != 4 or tuple(images.shape[1:]) != expected:
+            raise ValueError(
+                f"images must be (batch, {', '.join(map(str, expected))}), given {tuple(images.shape)}: resize the images, "
+                "or build the model with image_size=, channels= to suit them"
+            )
+
+
+class StochasticDepth(nn.Module):
+    """While training, leave a residual branch out for a random share `rate` of the samples, and scale the others.
+
+    Source: Huang et al., "Deep Networks with Stochastic Depth" (2016). Raises ValueError unless 0 <= rate < 1.
+    """
+
+    def __init__(self, rate: float):
+        super().__init__()
+        if not 0 <= rate < 1:
+            raise ValueError(f"a stochastic depth rate lies in [0, 1), given {rate}")
+        self.rate = rate
+
+    def forward(self, branch: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return branch
+        keep = torch.rand(branch.shape[0], *[1] * (branch.ndim - 1), device=branch.device) >= self.rate
+        return branch * (keep / (1 - self.rate)).to(branch.dtype)
+
+    def extra_repr(self) -> str:
+        return f"rate={self.rate:g}"
+
+
+class MLP(nn.Module):
+    """Linear, GELU, Linear on every token by itself: (batch, token, width) to the same shape."""
+
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(tokens)))
+
+
+class Block(nn.Module):
+    """Pre-norm Transformer block: z' = z + MSA(LN(z)); z'' = z' + MLP(LN(z')) (equations 2 and 3)."""
+
+    def __init__(
+        self, width: int, heads: int, mlp_ratio: float = 4, stochastic_depth: float = 0.0, norm_eps: float = 1e-6
+    ):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, norm_eps)
+        self.attention = MultiHeadAttention(width, heads)
+        self.norm2 = nn.LayerNorm(width, norm_eps)
+        self.mlp = MLP(width, int(width * mlp_ratio))
+        self.drop = StochasticDepth(stochastic_depth)
+
+    def forward(self, tokens: Tensor, return_weights: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Tokens (batch, token, width) to tokens, and the weights (batch, head, token, token) if asked for."""
+        normed, weights = self.norm1(tokens), None
+        if return_weights:
+            mixed, weights = self.attention(normed, return_weights=True)
+        else:
+            mixed = self.attention(normed)
+        tokens = tokens + self.drop(mixed)
+        return tokens + self.drop(self.mlp(self.norm2(tokens))), weights
+
+
+class ViT(nn.Module):
+    """Patches, a class token, position embeddings, `depth` blocks, and a linear head on the class token.
+
+    `positions` is "learned", or "sincos" for the fixed two-dimensional sines and cosines. `image_size` is a number of
+    pixels or (height, width). Stochastic depth grows linearly from 0 to `stochastic_depth` over the blocks. Raises
+    ValueError for sizes that do not divide.
+    """
+
+    def __init__(
+        self,
+        image_size: Size = 224,
+        patch: int = 16,
+        width: int = 768,
+        depth: int = 12,
+        heads: int = 12,
+        *,
+        classes: int = 1000,
+        channels: int = 3,
+        mlp_ratio: float = 4,
+        positions: str = "learned",
+        stochastic_depth: float = 0.0,
+        norm_eps: float = 1e-6,
+    ):
+        super().__init__()
+        if positions not in ("learned", "sincos"):
+            raise ValueError(f'positions must be "learned" or "sincos", given {positions!r}')
+        self.patch_embedding = PatchEmbedding(image_size, patch, width, channels)
+        self.class_token = nn.Parameter(torch.zeros(1, 1, width))
+        rows, columns = self.patch_embedding.grid
+        self.positions = nn.Parameter(torch.zeros(1, 1 + rows * columns, width), requires_grad=positions == "learned")
+        rates = torch.linspace(0, stochastic_depth, depth).tolist()
+        self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio, rate, norm_eps) for rate in rates)
+        self.norm = nn.LayerNorm(width, norm_eps)
+        self.head = nn.Linear(width, classes)
+        self._initialise(positions)
+
+    @shaped
+    def forward(
+        self, images: Float[Tensor, "batch channel height width"], return_weights: bool = False
+    ) -> Float[Tensor, "batch classes"] | tuple[Float[Tensor, "batch classes"], list[Tensor]]:
+        """Logits; with `return_weights` also each block's attention (batch, head, token, token), class token first."""
+        tokens, weights = self.encode(images, return_weights)
+        logits = self.head(tokens[:, 0])
+        return (logits, weights) if return_weights else logits
+
+    def encode(self, images: Tensor, return_weights: bool = False) -> tuple[Tensor, list[Tensor]]:
+        """All tokens after the last norm, (batch, 1 + patches, width), and the attention of each block if asked for."""
+        tokens = self.patch_embedding(images)
+        tokens = torch.cat([self.class_token.expand(len(tokens), -1, -1), tokens], dim=1) + self.positions
+        weights = []
+        for block in self.blocks:
+            tokens, block_weights = block(tokens, return_weights)
+            if block_weights is not None:
+                weights.append(block_weights)
+        return self.norm(tokens), weights
+
+    def resize(self, image_size: Size) -> None:
+        """Make the model take images of another size: interpolate its position embeddings to the new grid."""
+        old, new = self.patch_embedding.grid, grid_of(_pair(image_size), self.patch_embedding.patch)
+        self.positions.data = interpolate_positions(self.positions.data, old, new)
+        self.patch_embedding.image_size, self.patch_embedding.grid = _pair(image_size), new
+
+    def _initialise(self, positions: str) -> None:
+        """Truncated normal of deviation 0.02 on linear weights, class token and positions; zero biases."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+        nn.init.trunc_normal_(self.class_token, std=0.02)
+        if positions == "learned":
+            nn.init.trunc_normal_(self.positions, std=0.02)
+        else:
+            self.positions.data[:, 1:] = sincos_positions(self.patch_embedding.grid, self.positions.shape[-1])
+
+
+@shaped
+def sincos_positions(grid: tuple[int, int], width: int) -> Float[Tensor, "1 token width"]:
+    """Fixed position embeddings of a grid of patches: half of the channels tell the row, half the column.
+
+    Each half holds sin and cos of position / 10000^(i / (width/4)), Vaswani et al.'s section 3.5 in two dimensions
+    (Chen et al., "An Empirical Study of Training Self-Supervised Vision Transformers", 2021, use it so).
+    Raises ValueError unless width is a multiple of 4.
+    """
+    if width % 4 or width < 4:
+        raise ValueError(f"two-dimensional sines and cosines need a width that is a multiple of 4, given {width}")
+    frequencies = 10000.0 ** -(torch.arange(width // 4) / (width // 4))
+    rows, columns = torch.meshgrid(*(torch.arange(n, dtype=torch.float32) for n in grid), indexing="ij")
+    angles = [axis.flatten()[:, None] * frequencies for axis in (rows, columns)]
+    return torch.cat([wave for angle in angles for wave in (angle.sin(), angle.cos())], dim=1)[None]
+
+
+@shaped
+def interpolate_positions(
+    positions: Float[Tensor, "1 old_tokens width"], old: tuple[int, int], new: tuple[int, int]
+) -> Float[Tensor, "1 new_tokens width"]:
+    """Position embeddings for another grid: the patches' are resized as an image (bicubic), a class token's is kept.
+
+    `old` and `new` are (rows, columns). Source: Dosovitskiy et al., section 3.2. Raises ValueError if `positions` do
+    not belong to the old grid.
+    """
+    patches = old[0] * old[1]
+    prefix = positions.shape[1] - patches
+    if prefix not in (0, 1):
+        raise ValueError(
+            f"positions {tuple(positions.shape)} do not belong to a grid {old}: {patches} or {patches + 1} tokens"
+        )
+    if old == new:
+        return positions
+    image = rearrange(positions[:, prefix:], "1 (row column) width -> 1 width row column", row=old[0])
+    resized = F.interpolate(image, size=new, mode="bicubic", align_corners=False)
+    return torch.cat([positions[:, :prefix], rearrange(resized, "1 width row column -> 1 (row column) width")], dim=1)
+
+
+def grid_of(image_size: tuple[int, int] | torch.Size, patch: int) -> tuple[int, int]:
+    """(rows, columns) of patches in an image of (height, width). Raises ValueError if the patch does not divide it."""
+    height, width = image_size
+    if patch < 1 or height < patch or width < patch or height % patch or width % patch:
+        raise ValueError(f"the patch size must divide height and width: image {height}x{width}, patch {patch}")
+    return height // patch, width // patch
+
+
+def _pair(size: Size) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
