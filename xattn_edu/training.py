@@ -1,0 +1,498 @@
+"""One training loop for the whole course, short enough to read.
+
+It runs on one CPU core or several GPUs (Hugging Face's accelerate sees to devices, mixed precision and processes), and
+it can be interrupted: whatever is random in a step is a function of (seed, step), so a run continued from its
+checkpoint ends with the same bits as one that was never stopped.
+"""
+
+import contextlib
+import functools
+import hashlib
+import json
+import math
+import os
+import sys
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import Dataset, TensorDataset, default_collate
+
+from xattn_edu.profiles import choose_device, precision_on, seed_everything
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from matplotlib.axes import Axes
+
+FORMAT = "xattn_edu training 1"  # what a checkpoint calls itself
+
+
+def train(
+    model: nn.Module,
+    train_set: Dataset,
+    *,
+    epochs: int,
+    batch_size: int = 64,
+    learning_rate: float = 1e-3,
+    weight_decay: float = 0.05,
+    warmup: float = 0.1,
+    clip: float | None = 1.0,
+    seed: int = 0,
+    loss: Callable[..., Tensor] = F.cross_entropy,
+    augment: Callable[[Tensor], Tensor] | None = None,
+    evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
+    evaluate_every: int = 1,
+    device: str | torch.device = "auto",
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int | None = None,
+    progress: bool = True,
+) -> "History":
+    """Train `model` in place with AdamW; it comes back in eval mode, on the device it was trained on.
+
+    An item of `train_set` is (input, ..., target): the loss is `loss(model(input, ...), target)`, its mean over the
+    batch. `augment` changes the batch of first inputs. The learning rate rises over the first `warmup` share of all
+    steps and falls to zero along a cosine; gradients longer than `clip` are shortened to it. `evaluate(model)` gives
+    numbers for the history, every `evaluate_every` epochs and after the last.
+
+    `checkpoint` is a file (.safetensors): written after each epoch and every `checkpoint_every` steps; if it is there
+    already, training continues from it, to the same bits on a CPU as without the interruption. `seed` fixes the order
+    of the samples and all chance in the steps (the generators of torch, NumPy and Python are seeded in each). Under
+    `accelerate launch` every process takes its share of each batch of `batch_size`.
+
+    Raises ValueError, before any work, for arguments that make no sense, labels the model has no class for, and a
+    checkpoint that is damaged or belongs to another run; FloatingPointError when the loss is no longer finite.
+    """
+    _check(model, train_set, epochs, batch_size, learning_rate, weight_decay, warmup, clip, seed)
+    _check_rest(evaluate_every, checkpoint, checkpoint_every)
+    _check_labels(model, train_set, loss)
+    device = choose_device(device)
+    settings: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
+    settings |= {"weight_decay": weight_decay, "warmup": warmup, "clip": clip, "seed": seed}
+    settings |= {"loss": _name(loss), "augment": _name(augment)}
+    saved = _Checkpoint(checkpoint, settings, model, train_set)
+
+    optimizer = adamw(model, learning_rate, weight_decay)
+    history, step, totals = saved.load(model, optimizer)
+    accelerator = _accelerator(device)
+    rank, processes = accelerator.process_index, accelerator.num_processes
+    batches_per_epoch = math.ceil(len(train_set) / batch_size)
+    steps = epochs * batches_per_epoch
+    totals = totals.to(accelerator.device) * accelerator.is_main_process  # of the epoch: loss, right answers, samples
+    clock = _Clock(history)
+
+    with (
+        _prepared(accelerator, model, optimizer) as (network, optimizer),
+        _bar(step, steps, progress and accelerator.is_main_process) as bar,
+    ):
+        for epoch in range(step // batches_per_epoch, epochs):
+            for indices in epoch_batches(len(train_set), batch_size, seed, epoch)[step % batches_per_epoch :]:
+                seed_everything(_step_seed(seed, step, rank))
+                share = indices[rank::processes]
+                weight = len(share) * processes / len(indices)  # 0 for a process that the last batch left without
+                *inputs, target = _batch(train_set, share if len(share) else indices[:1], accelerator.device)
+                if augment is not None:
+                    inputs[0] = augment(inputs[0])
+
+                output = network(*inputs)
+                value = loss(output, target)
+                accelerator.backward(value * weight)
+                if clip is not None:
+                    accelerator.clip_grad_norm_(network.parameters(), clip)
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate * cosine_schedule(step, steps, warmup)
+                optimizer.step()
+                optimizer.zero_grad()
+
+                totals += torch.stack([value.detach(), _right(output, target), torch.ones_like(value)]) * len(share)
+                step += 1
+                bar.update()
+                if checkpoint_every and step % checkpoint_every == 0 and step % batches_per_epoch:
+                    saved.save(accelerator, model, optimizer, history, step, totals)
+
+            loss_sum, right, samples = accelerator.reduce(totals).tolist()
+            totals.zero_()
+            if not math.isfinite(loss_sum):
+                raise FloatingPointError(
+                    f"the loss is {loss_sum} in epoch {epoch + 1}: lower learning_rate={learning_rate:g}"
+                )
+            row = {"epoch": epoch + 1, "step": step, "loss": loss_sum / samples}
+            row |= {} if math.isnan(right) else {"accuracy": right / samples}
+            if evaluate is not None and ((epoch + 1) % evaluate_every == 0 or epoch + 1 == epochs):
+                row |= evaluate(model)
+                model.train()
+            history.rows.append(row | clock.read())
+            bar.set_postfix({name: f"{number:.3f}" for name, number in row.items() if name not in ("epoch", "step")})
+            saved.save(accelerator, model, optimizer, history, step, totals)
+    return history
+
+
+def adamw(model: nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW that lets biases, norms, position embeddings and class tokens keep their size: only matrices decay.
+
+    Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (2019); what to leave out is DeiT's choice.
+    """
+    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+
+    def decays(name: str, parameter: Tensor) -> bool:
+        return parameter.ndim > 1 and "position" not in name and "class_token" not in name
+
+    groups = [
+        {"params": [p for name, p in named if decays(name, p)], "weight_decay": weight_decay},
+        {"params": [p for name, p in named if not decays(name, p)], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, learning_rate, fused=True)
+
+
+def cosine_schedule(step: int, steps: int, warmup: float) -> float:
+    """The share of the full learning rate in a step: linear up for `warmup * steps`, then half a cosine down to 0.
+
+    Source: Loshchilov and Hutter, "SGDR" (2017), equation (5), without restarts.
+    """
+    rise = round(warmup * steps)
+    if step < rise:
+        return (step + 1) / rise
+    return (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise))) / 2
+
+
+def epoch_batches(samples: int, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
+    """The batches of an epoch: every index below `samples` once, shuffled by (seed, epoch); the last may be smaller."""
+    generator = torch.Generator().manual_seed(_hash(seed, "epoch", epoch))
+    return list(torch.randperm(samples, generator=generator).split(batch_size))
+
+
+@dataclass
+class History:
+    """What happened in training, a row an epoch: loss, accuracy, seconds, and whatever was evaluated."""
+
+    rows: list[dict[str, float]] = field(default_factory=list)
+
+    def __getitem__(self, column: str) -> list[float]:
+        """The numbers of a column, for the epochs that have one. Raises KeyError, naming the columns there are."""
+        if column not in self.columns:
+            raise KeyError(f"no column {column!r}: the history has {', '.join(self.columns) or 'no rows yet'}")
+        return [row[column] for row in self.rows if column in row]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def columns(self) -> list[str]:
+        return list(dict.fromkeys(name for row in self.rows for name in row))
+
+    def __str__(self) -> str:
+        table = [self.columns] + [[_number(row.get(name)) for name in self.columns] for row in self.rows]
+        widths = [max(map(len, column)) for column in zip(*table)]
+        return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths)) for line in table)
+
+    def plot(self, *columns: str, title: str = "", ax: "Axes | None" = None) -> "Axes":
+        """Learning curves of the named columns; of all accuracies (or else the loss) when none is named."""
+        from xattn_edu import plots  # matplotlib is imported when someone wants to see, not when someone trains
+
+        columns = columns or tuple(name for name in self.columns if "accuracy" in name) or ("loss",)
+        curves = {}
+        for name in columns:
+            values = self[name]
+            curves[name] = ([row["epoch"] for row in self.rows if name in row], values)
+        kinds = {name.split()[-1] for name in columns}
+        return plots.learning_curves(curves, ylabel=kinds.pop() if len(kinds) == 1 else "", title=title, ax=ax)
+
+    def save(self, path: str | Path) -> None:
+        """Write the rows as JSON, whole or not at all."""
+        write_atomically(path, (json.dumps(self.rows, indent=1) + "\n").encode())
+
+    @classmethod
+    def load(cls, path: str | Path) -> "History":
+        """Read what `save` wrote. Raises ValueError for a file that is something else."""
+        try:
+            rows = json.loads(Path(path).read_bytes())
+        except ValueError as error:
+            raise ValueError(f"{path} is not a saved history ({error}): delete it and train again") from error
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise ValueError(f"{path} is not a saved history: expected a list of rows")
+        return cls(rows)
+
+
+def write_atomically(path: str | Path, data: bytes) -> None:
+    """Replace the file by `data`, or leave it as it was: whatever happens, there is never half a file.
+
+    Raises OSError (disk full, folder missing) with the old file untouched.
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # same folder, so same disk: the replacement is one step
+    try:
+        with open(part, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    if os.name == "posix":  # the folder's entry, too, is on the disk
+        folder = os.open(path.parent, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+
+
+class _Checkpoint:
+    """The file a run is continued from: tensors of model and optimizer, and in its header all the rest."""
+
+    def __init__(self, path: str | Path | None, settings: dict[str, Any], model: nn.Module, train_set: Dataset):
+        self.path = None if path is None else Path(path)
+        if self.path is not None:
+            self.run = settings | {"data": _describe_data(train_set)} | _describe_model(model)
+
+    def save(
+        self,
+        accelerator: "Accelerator",
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        history: "History",
+        step: int,
+        totals: Tensor,
+    ) -> None:
+        if self.path is None:
+            return
+        totals = accelerator.reduce(totals)
+        if accelerator.is_main_process:
+            from safetensors.torch import save
+
+            tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+            for number, state in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer.{number}.{name}": tensor for name, tensor in state.items()}
+            tensors["totals"] = totals
+            tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+            header = {"run": self.run, "step": step, "history": history.rows, "checksum": _checksum(tensors)}
+            write_atomically(self.path, save(tensors, {"format": FORMAT, "state": json.dumps(header)}))
+        accelerator.wait_for_everyone()
+
+    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[History, int, Tensor]:
+        """Put model and optimizer where they were; (history, steps done, totals of the epoch)."""
+        if self.path is None or not self.path.exists():
+            return History(), 0, torch.zeros(3)
+        state, tensors = self._read()
+        there, here = state["run"], self.run
+        if there != here:
+            names = [name for name in {**here, **there} if here.get(name) != there.get(name)]
+            differences = "; ".join(f"{name}: {there.get(name)} there, {here.get(name)} here" for name in names[:5])
+            raise ValueError(
+                f"the checkpoint {self.path} belongs to another run ({differences}{'; ...' * (len(names) > 5)}): "
+                "use the same settings, or another file name, or delete the file to start anew"
+            )
+        model.load_state_dict({name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")})
+        states: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("optimizer."):
+                _, number, key = name.split(".")
+                states.setdefault(int(number), {})[key] = tensor
+        optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+        return History(state["history"]), state["step"], tensors["totals"]
+
+    def _read(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        from safetensors import SafetensorError, safe_open
+
+        remedy = "delete it (or move it away) to start anew, or name another file"
+        try:
+            with safe_open(str(self.path), framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"the checkpoint {self.path} is damaged or no checkpoint ({error}): {remedy}") from error
+        if metadata.get("format") != FORMAT:
+            raise ValueError(f"{self.path} is not a checkpoint of this training loop: {remedy}")
+        state = json.loads(metadata["state"])
+        if state["checksum"] != _checksum(tensors):
+            raise ValueError(f"the checkpoint {self.path} is damaged (its checksum does not match): {remedy}")
+        return state, tensors
+
+
+class _Clock:
+    """Seconds of training so far, on the wall and of the CPU, those before an interruption included."""
+
+    def __init__(self, history: History):
+        before = history.rows[-1] if history.rows else {}
+        self.wall = before.get("seconds", 0.0) - time.perf_counter()
+        self.cpu = before.get("cpu_seconds", 0.0) - time.process_time()
+
+    def read(self) -> dict[str, float]:
+        return {
+            "seconds": round(self.wall + time.perf_counter(), 3),
+            "cpu_seconds": round(self.cpu + time.process_time(), 3),
+        }
+
+
+def _accelerator(device: torch.device) -> "Accelerator":
+    """accelerate on this device, with bfloat16 where the device has it."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        # accelerate keeps the first device for as long as Python runs; each training here may choose its own.
+        AcceleratorState._reset_state(reset_partial_state=True)
+        os.environ["ACCELERATE_TORCH_DEVICE"] = str(device)
+    try:
+        precision = "bf16" if precision_on(device) == "bf16" else "no"
+        return Accelerator(cpu=device.type == "cpu", mixed_precision=precision)
+    finally:
+        os.environ.pop("ACCELERATE_TORCH_DEVICE", None)
+
+
+@contextlib.contextmanager
+def _prepared(
+    accelerator: "Accelerator", model: nn.Module, optimizer: torch.optim.Optimizer
+) -> Iterator[tuple[nn.Module, torch.optim.Optimizer]]:
+    """Model and optimizer as accelerate wants them while training; the model as it was, in eval mode, afterwards."""
+    network, optimizer = accelerator.prepare(model, optimizer)
+    try:
+        model.train()
+        yield network, optimizer
+    finally:
+        accelerator.unwrap_model(network, keep_fp32_wrapper=False)
+        vars(model).pop("forward", None)  # accelerate's mixed-precision forward; the class's own shows again
+        model.eval()
+
+
+def _bar(step: int, steps: int, show: bool) -> Any:
+    """A progress bar in notebooks and terminals; silence in files and pipes."""
+    from tqdm.auto import tqdm
+
+    seen = "ipykernel" in sys.modules or sys.stderr.isatty()
+    return tqdm(total=steps, initial=step, desc="training", unit="step", disable=not (show and seen))
+
+
+def _batch(dataset: Dataset, indices: Tensor, device: torch.device) -> list[Tensor]:
+    """The samples of a batch, stacked, on the device."""
+    if isinstance(dataset, TensorDataset):  # all at once instead of one by one
+        batch = [tensor[indices] for tensor in dataset.tensors]
+    else:
+        batch = default_collate([dataset[int(index)] for index in indices])
+    return [tensor.to(device) for tensor in batch]
+
+
+def _right(output: Any, target: Tensor) -> Tensor:
+    """The share of right answers, if this is classification: logits (batch, class), labels (batch,); NaN if not."""
+    if not isinstance(output, Tensor) or output.ndim != 2 or target.ndim != 1 or target.is_floating_point():
+        return torch.tensor(torch.nan, device=target.device)
+    return (output.argmax(dim=1) == target).float().mean()
+
+
+def _hash(*parts: object) -> int:
+    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=4).digest(), "big")
+
+
+def _step_seed(seed: int, step: int, rank: int) -> int:
+    return _hash(seed, "step", step, rank)
+
+
+def _name(function: Any) -> str:
+    """What a checkpoint remembers of a function: its name, and what a partial has fixed."""
+    if isinstance(function, functools.partial):
+        fixed = [repr(value) for value in function.args] + [
+            f"{key}={value!r}" for key, value in function.keywords.items()
+        ]
+        return f"{_name(function.func)}({', '.join(fixed)})"
+    return getattr(function, "__qualname__", repr(function))
+
+
+def _describe_model(model: nn.Module) -> dict[str, str]:
+    """Shapes of all tensors and the numbers its modules were built with (heads, rates), by name."""
+    described = {}
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            if isinstance(value, bool | int | float | str | tuple) and not name.startswith("_") and name != "training":
+                described[f"model {path}.{name}" if path else f"model {name}"] = _plain(value)
+    for name, tensor in model.state_dict().items():
+        described[f"model {name}"] = f"{'x'.join(map(str, tensor.shape))} {tensor.dtype}"
+    return described
+
+
+def _describe_data(dataset: Dataset) -> str:
+    samples = f"{len(dataset)} samples"
+    if not isinstance(dataset, TensorDataset):
+        return samples
+    return f"{samples}, checksum {_checksum({str(n): tensor for n, tensor in enumerate(dataset.tensors)}):08x}"
+
+
+def _checksum(tensors: dict[str, Tensor]) -> int:
+    value = 0
+    for name in sorted(tensors):
+        value = zlib.crc32(tensors[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy(), value)
+    return value
+
+
+def _check(
+    model: nn.Module,
+    train_set: Dataset,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    weight_decay: float,
+    warmup: float,
+    clip: float | None,
+    seed: int,
+) -> None:
+    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be a whole number from 1 up, given {value!r}")
+    if not (math.isfinite(learning_rate) and learning_rate > 0):
+        raise ValueError(f"learning_rate must be positive, given {learning_rate}")
+    if not (math.isfinite(weight_decay) and weight_decay >= 0):
+        raise ValueError(f"weight_decay must be 0 or positive, given {weight_decay}")
+    if not 0 <= warmup < 1:
+        raise ValueError(f"warmup is a share of all steps, from 0 to below 1, given {warmup}")
+    if clip is not None and not clip > 0:
+        raise ValueError(f"clip must be positive, or None not to clip, given {clip}")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"a seed is a whole number from 0 to 2**32 - 1, given {seed}")
+    if not len(train_set):
+        raise ValueError("train_set is empty")
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError(f"{type(model).__name__} has no parameters to train (none requires a gradient)")
+
+
+def _check_rest(evaluate_every: int, checkpoint: str | Path | None, checkpoint_every: int | None) -> None:
+    if evaluate_every < 1:
+        raise ValueError(f"evaluate_every must be 1 epoch or more, given {evaluate_every}")
+    if checkpoint_every is not None and checkpoint_every < 1:
+        raise ValueError(f"checkpoint_every must be 1 step or more, given {checkpoint_every}")
+    if checkpoint is None:
+        return
+    if not Path(checkpoint).parent.is_dir():
+        raise ValueError(f"the folder of checkpoint={str(checkpoint)!r} does not exist: create it first")
+    if Path(checkpoint).is_dir():
+        raise ValueError(f"checkpoint={str(checkpoint)!r} is a folder: name a file in it")
+
+
+def _check_labels(model: nn.Module, train_set: Dataset, loss: Any) -> None:
+    """Where it costs nothing: labels in memory, cross-entropy, so every label must be one of the model's classes."""
+    cross_entropy = F.cross_entropy in (loss, getattr(loss, "func", None))
+    if not (cross_entropy and isinstance(train_set, TensorDataset)):
+        return
+    *inputs, labels = train_set.tensors
+    if labels.ndim != 1 or labels.is_floating_point():
+        return
+    device, was_training = next(model.parameters()).device, model.training
+    model.eval()
+    with torch.no_grad():
+        output = model(*(tensor[:1].to(device) for tensor in inputs))
+    model.train(was_training)
+    low, high = int(labels.min()), int(labels.max())
+    if output.ndim == 2 and (low < 0 or high >= output.shape[1]):
+        raise ValueError(
+            f"labels go from {low} to {high}, but the model's {output.shape[1]} classes are 0 to {output.shape[1] - 1}"
+        )
+
+
+def _plain(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
