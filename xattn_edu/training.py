@@ -127,7 +127,8 @@ def train(
                 row |= evaluate(model)
                 model.train()
             history.rows.append(row | clock.read())
-            bar.set_postfix({name: f"{number:.3f}" for name, number in row.items() if name not in ("epoch", "step")})
+            shown = {name: f"{number:.3f}" for name, number in row.items() if name not in ("epoch", "step")}
+            bar.set_postfix(shown, refresh=epoch + 1 == epochs)
             saved.save(accelerator, model, optimizer, history, step, totals)
     return history
 
@@ -183,7 +184,9 @@ class History:
 
     @property
     def columns(self) -> list[str]:
-        return list(dict.fromkeys(name for row in self.rows for name in row))
+        """The names of all columns, times last."""
+        names = dict.fromkeys(name for row in self.rows for name in row)
+        return sorted(names, key=lambda name: name.endswith("seconds"))
 
     def __str__(self) -> str:
         table = [self.columns] + [[_number(row.get(name)) for name in self.columns] for row in self.rows]
@@ -361,7 +364,8 @@ def _bar(step: int, steps: int, show: bool) -> Any:
     """A progress bar in notebooks and terminals; silence in files and pipes."""
     from tqdm.auto import tqdm
 
-    seen = "ipykernel" in sys.modules or sys.stderr.isatty()
+    notebook = type(sys.stdout).__module__.startswith("ipykernel")
+    seen = notebook or sys.stderr.isatty()
     return tqdm(total=steps, initial=step, desc="training", unit="step", disable=not (show and seen))
 
 
