@@ -1,0 +1,336 @@
+#!/usr/bin/env python3
+"""Set the course up in .venv and start it. The Makefile calls this; without make: `python tools/course.py lab`.
+
+Only the standard library, because nothing is installed yet, and no syntax newer than Python 3.6, so that an old
+Python can read far enough to be told that it is too old. Whatever goes wrong ends in one line that says what to do.
+"""
+
+import argparse
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
+LOG = VENV / "install.log"
+STAMP = VENV / "installed"  # written last: no stamp, no finished installation
+LOCK = ROOT / "requirements.txt"
+
+OLDEST, NEWEST = (3, 11), (3, 14)  # the Pythons that every package of the lock has a wheel for
+GIGABYTES = 3  # what the installation takes at most without CUDA
+
+# One thread for each of pytest's two workers, and for the stored outputs too: sums, hence digits, depend on it.
+REPRODUCIBLE = {
+    "XATTN_PROFILE": "ci",
+    "OMP_NUM_THREADS": "1",
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+LOCK_HEADER = """\
+# Every package of the course and of its tests, exactly. Written by `make lock` from pyproject.toml: do not edit.
+# On Linux, PyPI's torch brings the CUDA packages that it pins itself; they exist nowhere else, so they are not listed.
+"""
+
+CAUSES = (  # what pip's log says, and what the reader can do about it; the first match wins
+    (
+        r"No space left on device|Errno 28|not enough space on the disk",
+        "the disk is full: free some space (also in the temporary folder), then run the same command again",
+    ),
+    (
+        r"NewConnectionError|NameResolutionError|ConnectTimeout|Connection (refused|reset|aborted|broken)"
+        r"|[Nn]ame resolution|getaddrinfo failed|Network is unreachable|[Rr]ead timed out|ProxyError|SSLError",
+        "the package index cannot be reached: check the network (or proxy), then run the same command again",
+    ),
+    (
+        r"No matching distribution found|is not a supported wheel",
+        "a package does not exist for this machine: 64-bit Linux, Windows or macOS on Apple silicon is needed"
+        " (which package: .venv/install.log)",
+    ),
+)
+
+
+class Stop(Exception):
+    """Ends the program with one line that says what to do."""
+
+
+# ---------------------------------------------------------------------------------------------------- setting up
+
+
+def check_python(version):
+    if not OLDEST <= version <= NEWEST:
+        age = "old" if version < OLDEST else "new"
+        raise Stop(
+            f"Python {version[0]}.{version[1]} is too {age}: install Python 3.11, 3.12 or 3.13, then name it, for"
+            " example `make lab PYTHON=python3.12` (on Windows: `py -3.12 tools/course.py lab`)"
+        )
+
+
+def check_machine():
+    if not os.access(str(ROOT), os.W_OK):
+        raise Stop(f"{ROOT} cannot be written to: clone the course into a folder of your own")
+    if any(importlib.util.find_spec(module) is None for module in ("venv", "ensurepip")):
+        name = f"python{sys.version_info[0]}.{sys.version_info[1]}-venv"
+        raise Stop(f"this Python cannot make virtual environments: on Debian and Ubuntu, `sudo apt install {name}`")
+    free = shutil.disk_usage(str(ROOT)).free / 1e9
+    if free < GIGABYTES:
+        raise Stop(f"not enough disk: {free:.1f} GB free, {GIGABYTES} GB needed (on Linux with CUDA 8 GB); free some")
+
+
+def stamp():
+    """What .venv was made for: this folder (a moved .venv does not work), and these packages."""
+    packages = hashlib.sha256(LOCK.read_bytes() + (ROOT / "pyproject.toml").read_bytes()).hexdigest()
+    return f"{ROOT}\n{packages}\n"
+
+
+def prepare():
+    """Bring .venv up to date with the lock; when it is, only look, which takes no time."""
+    wanted, found = stamp(), STAMP.read_text(encoding="utf-8") if STAMP.exists() else ""
+    # `import pip` fails when the Python under .venv was removed or replaced by another one.
+    works = PYTHON.exists() and subprocess.call([str(PYTHON), "-c", "import pip"], stderr=subprocess.DEVNULL) == 0
+    if works and found == wanted:
+        return
+    check_machine()
+    if works and found.split("\n")[0] == str(ROOT):
+        STAMP.unlink()
+    else:
+        # Nothing yet, or the rest of an interrupted installation, where any package may be half there.
+        if VENV.exists():
+            shutil.rmtree(str(VENV))
+        VENV.mkdir()
+        logged("making .venv", sys._base_executable, "-m", "venv", str(VENV))
+    packages = len(re.findall("==", LOCK.read_text(encoding="utf-8")))
+    pip(f"installing {packages} packages (a few minutes the first time)", "-r", str(LOCK))
+    pip("installing xattn_edu", "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
+    # JupyterLab's news would open a dialogue at the first start and ask the network.
+    settings = VENV / "etc" / "jupyter" / "labconfig" / "page_config.json"
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    settings.write_text('{"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": true}}\n')
+    STAMP.write_text(wanted, encoding="utf-8")
+
+
+def pip(step, *arguments):
+    logged(step, str(PYTHON), "-m", "pip", "install", "--no-input", "--disable-pip-version-check", *arguments)
+
+
+def logged(step, *command):
+    """Run a noisy program: its words go to the log, one line with its seconds to the screen."""
+    print(f"{step} ... ", end="", flush=True)
+    begin = time.time()
+    with LOG.open("ab") as log:
+        start = log.tell()
+        done = subprocess.run(command, cwd=str(ROOT), env=environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    print(f"{time.time() - begin:.0f} s" if done.returncode == 0 else "failed", flush=True)
+    if done.returncode:
+        raise Stop(explain(LOG.read_bytes()[start:].decode("utf-8", "replace")))
+
+
+def explain(words):
+    """What to do about a failed installation, from what pip said."""
+    for pattern, advice in CAUSES:
+        if re.search(pattern, words):
+            return advice
+    return f"the installation failed; {LOG} says why, in its last lines"
+
+
+def environment(home=VENV / "home", **more):
+    """The variables for every program of the course.
+
+    Jupyter, IPython and Matplotlib keep settings, kernels and caches in the home folder. Here they get a folder in
+    .venv: the course changes nothing outside its clone, and another Jupyter's settings do not change the course.
+    """
+    foreign = ("PYTHONHOME", "PYTHONPATH", "JUPYTER_PATH", "JUPYTER_CONFIG_PATH", "MPLBACKEND", "PIP_TARGET", "PIP_USER")
+    variables = {name: value for name, value in os.environ.items() if name not in foreign}
+    variables.update(
+        PATH=str(BIN) + os.pathsep + os.environ.get("PATH", os.defpath),
+        VIRTUAL_ENV=str(VENV),
+        PYTHONNOUSERSITE="1",
+        PYTHONUTF8="1",
+        JUPYTER_CONFIG_DIR=str(home / "config"),
+        JUPYTER_DATA_DIR=str(home / "data"),
+        JUPYTER_RUNTIME_DIR=str(home / "runtime"),
+        JUPYTERLAB_SETTINGS_DIR=str(home / "settings"),
+        JUPYTERLAB_WORKSPACES_DIR=str(home / "workspaces"),
+        IPYTHONDIR=str(home / "ipython"),
+        MPLCONFIGDIR=str(home / "matplotlib"),
+    )
+    variables.update(more)
+    return variables
+
+
+def run(*arguments, **more):
+    """Run .venv's Python in the clone and return its exit code."""
+    sys.stdout.flush()
+    return subprocess.call([str(PYTHON), *arguments], cwd=str(ROOT), env=environment(**more))
+
+
+# ------------------------------------------------------------------------------------------------------- targets
+
+
+def lab(port, rest):
+    """open the notebooks in JupyterLab (PORT=8899 chooses the port)"""
+    prepare()
+    port = free_port(port)
+    token = os.environ.get("JUPYTER_TOKEN") or secrets.token_hex(16)
+    command, variables = jupyterlab(port, token, rest=rest)
+    print(f"JupyterLab, in a few seconds: http://127.0.0.1:{port}/lab?token={token} (Ctrl-C stops it)", flush=True)
+    if os.name == "nt":  # where exec would return to the prompt at once
+        return subprocess.call(command, cwd=str(ROOT), env=variables)
+    os.chdir(str(ROOT))
+    os.execve(command[0], command, variables)
+
+
+def jupyterlab(port, token, folder=ROOT / "notebooks", home=VENV / "home", rest=()):
+    """The command and the variables that start JupyterLab on a folder."""
+    command = [str(PYTHON), "-m", "jupyterlab", f"--ServerApp.root_dir={folder}", "--ServerApp.ip=127.0.0.1"]
+    command += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--log-level=WARN"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command.append("--allow-root")  # which Jupyter refuses otherwise; in a container it is the usual user
+    if os.name == "posix" and sys.platform != "darwin" and not {"DISPLAY", "WAYLAND_DISPLAY", "BROWSER"} & set(os.environ):
+        command.append("--no-browser")
+    return command + list(rest), environment(home, JUPYTER_TOKEN=token)
+
+
+def free_port(wanted=None):
+    for port in [wanted] if wanted else range(8888, 8988):
+        with socket.socket() as probe:
+            if os.name != "nt":  # a server that has just stopped still holds its port without this
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except (OSError, OverflowError):
+                continue
+    raise Stop(f"port {wanted or '8888 to 8987'} cannot be used: choose another, for example `make lab PORT=9000`")
+
+
+def test(port, rest):
+    """check style and types, run the unit tests and every notebook (ARGS="-k attention" is for pytest)"""
+    prepare()
+    checks = (("ruff", "check"), ("ruff", "format", "--check"), ("mypy",))
+    failed = [" ".join(check) for check in checks if run("-m", *check)]
+    if failed:
+        print(f"{' and '.join(failed)} failed, so `make test` fails; the tests run all the same", flush=True)
+    # A worker runs a notebook's cells in one kernel, so a file must stay with one worker.
+    options = ("-n", "2", "--dist", "loadfile", "--nbval", "--nbval-current-env", "--nbval-cell-timeout", "600")
+    return run("-m", "pytest", *options, *rest, **REPRODUCIBLE) or bool(failed)
+
+
+def format(port, rest):
+    """put code and notebooks into the style that `make test` checks"""
+    prepare()
+    return run("-m", "ruff", "check", "--fix") or run("-m", "ruff", "format")
+
+
+def notebooks(port, rest):
+    """run all notebooks afresh and store their outputs (ARGS=notebooks/01_attention_in_numpy.ipynb for one)"""
+    prepare()
+    paths = rest or sorted(str(path) for path in (ROOT / "notebooks").glob("*.ipynb"))
+    execute = ("-m", "nbconvert", "--to", "notebook", "--inplace", "--execute", "--ExecutePreprocessor.timeout=600")
+    for path in paths:
+        if run(*execute, "--ExecutePreprocessor.record_timing=False", path, **REPRODUCIBLE):
+            raise Stop(f"{path} stopped with the error above and is as it was")
+        # The rest of the metadata names versions, which would make a difference on every machine.
+        notebook = json.loads((ROOT / path).read_text(encoding="utf-8"))
+        kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+        notebook["metadata"] = {"kernelspec": kernel, "language_info": {"name": "python"}}
+        text = json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+        (ROOT / path).write_text(text, encoding="utf-8")
+    return 0
+
+
+def lock(port, rest):
+    """choose the newest versions that fit pyproject.toml and write requirements.txt"""
+    prepare()
+    if sys.version_info[:2] != OLDEST:
+        raise Stop("make lock needs the oldest Python that the course supports: make lock PYTHON=python3.11")
+    with tempfile.TemporaryDirectory() as folder:
+        python = os.path.join(folder, BIN.name, PYTHON.name)
+        logged("making an environment for pip-tools", sys._base_executable, "-m", "venv", folder)
+        logged("installing pip-tools", python, "-m", "pip", "install", "pip-tools")
+        new, check = os.path.join(folder, "new.txt"), os.path.join(folder, "check.txt")
+        resolve = (python, "-m", "piptools", "compile", "--quiet", "--strip-extras", "--allow-unsafe", "--no-header")
+        resolve += ("--annotation-style=line", "--no-emit-index-url", "--no-emit-find-links", "--no-emit-trusted-host")
+        logged("resolving", *resolve, "--extra=dev", "--output-file", new, "pyproject.toml")
+        # Neither CUDA's packages, which other systems lack, nor the local version of a CPU build (+cpu).
+        pins = re.sub(r"(?m)^(nvidia|cuda|triton).*\n", "", Path(new).read_text(encoding="utf-8"))
+        Path(new).write_text(LOCK_HEADER + re.sub(r"(==[\w.]+)\+\w+", r"\1", pins), encoding="utf-8")
+        arguments = ("--extra=instructor", "--constraint", new, "--output-file", check, "pyproject.toml")
+        logged("checking that the instructor's packages fit", *resolve, *arguments)
+        shutil.copy(new, str(LOCK))
+    return 0
+
+
+def instructor(port, rest):
+    """add what handing out and grading homework needs"""
+    prepare()
+    pip("installing the instructor's packages", "--no-build-isolation", "-e", ".[instructor]", "-c", str(LOCK))
+    return 0
+
+
+def benchmark(port, rest):
+    """measure attention on this machine"""
+    prepare()
+    return run("benchmarks/attention.py", *rest)
+
+
+def clean(port, rest):
+    """remove .venv and all caches"""
+    caches = (".venv", ".pytest_cache", ".ruff_cache", ".mypy_cache", ".hypothesis", "*.egg-info")
+    nested = ("__pycache__", ".ipynb_checkpoints")
+    found = [path for name in caches for path in ROOT.glob(name)]
+    for path in found + [path for name in nested for path in ROOT.rglob(name)]:
+        shutil.rmtree(str(path), ignore_errors=True)
+    return 0
+
+
+def help(port, rest):
+    """show this list"""
+    for target in TARGETS.values():
+        print(f"make {target.__name__:<11}{target.__doc__}")
+    return 0
+
+
+TARGETS = {f.__name__: f for f in (lab, test, format, notebooks, lock, instructor, benchmark, clean, help)}
+
+
+def main(arguments):
+    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False, usage="course.py TARGET [--port N] [ARGS]")
+    parser.add_argument("target", choices=TARGETS, nargs="?", default="help")
+    parser.add_argument("--port", type=int)
+    parser.error = fail
+    try:
+        check_python(sys.version_info[:2])
+        options, rest = parser.parse_known_args(arguments)
+        return TARGETS[options.target](options.port, rest)
+    except Stop as stop:
+        line = str(stop)
+    except OSError as error:
+        line = f"{error.strerror}: {error.filename}"
+    except KeyboardInterrupt:
+        line = "stopped; the same command starts again where it can"
+    print(line, file=sys.stderr)
+    return 1
+
+
+def fail(line):
+    raise Stop(line)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
