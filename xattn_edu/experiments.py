@@ -108,15 +108,16 @@ def vit_fashion_mnist(
     """Train a reduced ViT on Fashion-MNIST (28 x 28, ten classes) and test it.
 
     The profile decides the model's size, the epochs and whether the full set is used where it is on the disk;
-    `train_images` (balanced, chosen by the seed) and `epochs` can be set. Positions are sines and cosines, and the first
-    weights Xavier's as in the ViT paper's code. Raises ValueError for patches that do not divide 28, an unknown profile
-    and more images than there are.
+    `train_images` (balanced, chosen by the seed) and `epochs` can be set. Positions are sines and cosines, and the
+    first weights Xavier's as in the ViT paper's code. Raises ValueError for patches that do not divide 28, an unknown
+    profile and more images than there are.
     """
     profile = profile if isinstance(profile, Profile) else choose_profile(profile)
     size = SIZES[profile.name]
     full = size.full_epochs > 0 and fashion_mnist.full_available()
     train_set, test_set = fashion_sets(train_images, test_images, seed=seed, full=full)
-    epochs = epochs or (size.full_epochs if full else size.epochs)
+    if epochs is None:
+        epochs = size.full_epochs if full else size.epochs
     seed_everything(seed)
     model = small_vit(patch, size)
     return _run(
@@ -150,8 +151,11 @@ def little_data(
     size = SIZES[profile.name]
     if model not in ("vit", "cnn"):
         raise ValueError(f'model must be "vit" or "cnn", given {model!r}')
+    steps = size.steps if steps is None else steps
+    if steps < 1:
+        raise ValueError(f"steps must be 1 or more, given {steps}")
     train_set, test_set = fashion_sets(images, test_images, seed=seed)
-    epochs = max(1, round((steps or size.steps) / math.ceil(images / RECIPE["batch_size"])))
+    epochs = max(1, round(steps / math.ceil(images / RECIPE["batch_size"])))
     seed_everything(seed)
     network = small_vit(patch, size) if model == "vit" else SmallCNN(CNN_WIDTHS[profile.name])
     return _run(
