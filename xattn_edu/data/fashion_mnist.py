@@ -1,0 +1,136 @@
+"""Fashion-MNIST: 28 x 28 grey photographs of clothes in ten classes.
+
+A balanced subset ships with the course (datasets/fashion_mnist); the full set is read from disk where it is installed.
+Every file's SHA-256 is compared before a byte of it is believed.
+
+Source: Xiao, Rasul and Vollgraf, "Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning Algorithms"
+(2017), arXiv 1708.07747; MIT licence.
+"""
+
+import gzip
+import hashlib
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy import ndarray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CLASSES = (
+    "T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
+)  # fmt: skip
+MEAN, STD = 0.2860, 0.3530  # of all pixels of the full training set, in 0..1
+SUBSET_FOLDER = Path(__file__).parents[2] / "datasets" / "fashion_mnist"
+FULL_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package puts it
+ENVIRONMENT = "XATTN_FASHION_MNIST"
+
+_FILES = {
+    "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
+    "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
+}
+_FULL_CHECKSUMS = {
+    "train-labels-idx1-ubyte.gz": "0ae29f65d86684f32d1b9c85147786c547b9c6aebcaf235f0400a0cce308b056",
+    "train-images-idx3-ubyte.gz": "b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7",
+    "t10k-labels-idx1-ubyte.gz": "8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05",
+    "t10k-images-idx3-ubyte.gz": "cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa",
+}
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images (count, 28, 28) uint8 and their labels (count,) int64, 0..9, named by CLASSES."""
+
+    images: ndarray
+    labels: ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def tensors(self) -> "tuple[Tensor, Tensor]":
+        """Images (count, 1, 28, 28) float32, shifted and scaled by MEAN and STD, and labels (count,) int64."""
+        import torch
+
+        images = torch.from_numpy(self.images).float().div_(255).sub_(MEAN).div_(STD)
+        return images[:, None], torch.from_numpy(self.labels.copy())
+
+
+def load(split: str, full: bool = False, folder: str | Path | None = None) -> ImageSet:
+    """The "train" or "test" images: the shipped subset (12,000 / 2,000), or with `full` all (60,000 / 10,000).
+
+    The full set is looked for in `folder`, else where XATTN_FASHION_MNIST points, else in /usr/share/datasets. Raises
+    ValueError for an unknown split and for a file that is not, byte for byte, the published one (or the shipped one),
+    FileNotFoundError for a file that is not there; both name the file and the remedy.
+    """
+    if split not in _FILES:
+        raise ValueError(f"a split is one of {', '.join(map(repr, _FILES))}, given {split!r}")
+    if folder is not None and not full:
+        raise ValueError("`folder` is where the full set is: write full=True to read it from there")
+    where = _full_folder(folder) if full else SUBSET_FOLDER
+    remedy = (
+        f"install Debian's package dataset-fashion-mnist, or put the four published .gz files into a folder and set {ENVIRONMENT} to it"
+        if full
+        else "restore it with `git checkout -- datasets/fashion_mnist` (the course is used from a clone of its repository)"
+    )
+    checksums = _FULL_CHECKSUMS if full else _subset_checksums(remedy)
+    images, labels = (_read(where / name, checksums[name], remedy) for name in _FILES[split])
+    if images.shape[1:] != (28, 28) or labels.shape != images.shape[:1] or labels.max() >= len(CLASSES):
+        raise ValueError(f"{where}: images {images.shape} and labels {labels.shape} do not belong together: {remedy}")
+    return ImageSet(images, labels.astype(np.int64))
+
+
+def full_available(folder: str | Path | None = None) -> bool:
+    """Whether all four files of the full set are where `load(full=True)` would look (`load` then checks them)."""
+    where = _full_folder(folder)
+    return all((where / name).is_file() for names in _FILES.values() for name in names)
+
+
+def _full_folder(folder: str | Path | None) -> Path:
+    return Path(folder or os.environ.get(ENVIRONMENT) or FULL_FOLDER)
+
+
+def _subset_checksums(remedy: str) -> dict[str, str]:
+    """{file name: SHA-256} of the shipped files, from the list beside them (made with them, checked by a test)."""
+    path = SUBSET_FOLDER / "checksums.sha256"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: {remedy}")
+    entries = [line.split() for line in path.read_text(encoding="ascii", errors="replace").splitlines()]
+    checksums = {name: digest for digest, name in (entry for entry in entries if len(entry) == 2)}
+    missing = [name for names in _FILES.values() for name in names if name not in checksums]
+    if missing:
+        raise ValueError(f"{path} has no checksum of {', '.join(missing)}: {remedy}")
+    return checksums
+
+
+def _read(path: Path, checksum: str, remedy: str) -> ndarray:
+    """The array in a gzipped idx file, after its SHA-256 has been found right."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: {remedy}")
+    content = path.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != checksum:
+        raise ValueError(
+            f"{path} is not the file it should be ({len(content):,} bytes): expected SHA-256 {checksum}, found {found}: {remedy}"
+        )
+    return parse_idx(gzip.decompress(content))
+
+
+def parse_idx(content: bytes) -> ndarray:
+    """The uint8 array in an idx file: magic 0, 0, 8 (unsigned byte), number of axes; sizes, big-endian; the bytes.
+
+    Raises ValueError for another type, a cut header, or more or fewer bytes than the header announces.
+    """
+    if len(content) < 4 or content[:3] != b"\x00\x00\x08" or content[3] == 0:
+        raise ValueError(f"not an idx file of unsigned bytes: it begins with {content[:4].hex(' ') or 'nothing'}")
+    axes, start = content[3], 4 + 4 * content[3]
+    if len(content) < start:
+        raise ValueError(f"idx header cut off: {len(content)} bytes, {start} needed for {axes} axes")
+    shape = struct.unpack(f">{axes}I", content[4:start])
+    announced = start + int(np.prod(shape, dtype=object))
+    if len(content) != announced:
+        raise ValueError(f"idx file of shape {shape} should have {announced:,} bytes, it has {len(content):,}")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()  # writable, as torch wants it

@@ -1,0 +1,307 @@
+"""Checks of the exercises inside the lessons: each says at once whether an answer is right, and if not, what it did.
+
+A check calls the reader's function on several inputs, drawn so that wrong answers do not come out right by accident, and
+compares it with a reference. It prints; it never stops the notebook, so a lesson runs to its end with exercises open.
+"""
+
+import copy
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy import ndarray
+from torch import Tensor, nn
+
+from xattn_edu import numpy_attention, vit
+from xattn_edu.attention import MultiHeadAttention, split_heads
+from xattn_edu.attention import attention_rollout as reference_rollout
+from xattn_edu.costs import vit_macs
+
+Answer = Callable[..., Any]
+
+
+class Wrong(Exception):
+    """The answer is wrong; the message says how it shows and what may have caused it."""
+
+
+def _exercise(check: Callable[[Answer], str]) -> Callable[[Answer], None]:
+    """Turn a check (which raises Wrong, or returns what was shown to be right) into one that prints its verdict."""
+
+    @functools.wraps(check)
+    def verdict(answer: Answer) -> None:
+        name = getattr(answer, "__name__", "your answer")
+        try:
+            with torch.random.fork_rng(devices=[]):  # the check's random weights leave the lesson's random numbers alone
+                print(f"✓ {name}: {check(answer)}")
+        except NotImplementedError:
+            print(f"○ {name} is waiting for your code.")
+        except Wrong as wrong:
+            print(f"✗ {name}: {wrong}")
+        except Exception as error:  # noqa: BLE001 - what the reader's code raises is news for the reader
+            print(f"✗ {name} stopped with {type(error).__name__}: {error}")
+
+    return verdict
+
+
+def _compare(given: Any, expected: Any, where: str, causes: dict[str, Any] | None = None) -> None:
+    """Raise Wrong unless `given` is `expected`; `causes` maps an explanation to the result that mistake would give."""
+    if given is None:
+        raise Wrong("it returns None: is the return statement missing?")
+    if isinstance(expected, (int, bool)):
+        if isinstance(given, Tensor | ndarray) or given != expected:
+            known = [cause for cause, result in (causes or {}).items() if given == result]
+            raise Wrong(f"{where}: expected {expected:,}, given {given}. " + (known[0] if known else ""))
+        return
+    kind = type(expected)
+    if not isinstance(given, kind):
+        raise Wrong(f"{where}: expected a {kind.__name__}, given a {type(given).__name__}")
+    if tuple(given.shape) != tuple(expected.shape):
+        raise Wrong(f"{where}: expected shape {tuple(expected.shape)}, given {tuple(given.shape)}")
+    if _close(given, expected):
+        return
+    known = [cause for cause, result in (causes or {}).items() if _close(given, result)]
+    raise Wrong(f"{where}: right shape, wrong numbers. " + (known[0] if known else ""))
+
+
+def _close(given: Any, expected: Any) -> bool:
+    given, expected = (np.asarray(a.detach() if isinstance(a, Tensor) else a) for a in (given, expected))
+    if given.shape != expected.shape or (expected.dtype == bool) != (given.dtype == bool):
+        return False
+    return np.allclose(given, expected, rtol=1e-5, atol=1e-6)
+
+
+# ---------------------------------------------------------------------------------------- 01 attention in NumPy
+
+
+@_exercise
+def stable_softmax(answer: Answer) -> str:
+    """softmax(scores) over the last axis, for scores of any size."""
+    draw = np.random.default_rng(1)
+    for scores in (draw.normal(size=5), draw.normal(size=(3, 4)), draw.normal(size=(2, 3, 7)) * 5):
+        over_all = np.exp(scores) / np.exp(scores).sum()
+        over_rows = np.exp(scores) / np.exp(scores).sum(0)
+        causes = {"Did you sum over all axes?": over_all, "Did you sum over the first axis, not the last?": over_rows}
+        _compare(answer(scores.copy()), numpy_attention.softmax(scores), f"scores of shape {scores.shape}", causes)
+    for size in (1e3, 1e5, -1e5):
+        scores = draw.normal(size=(4, 6)) + size
+        with np.errstate(all="ignore"):
+            given = answer(scores.copy())
+        if given is not None and not np.isfinite(given).all():
+            raise Wrong(f"scores around {size:g} give {given.ravel()[0]}: take out the largest score before exp")
+        _compare(given, numpy_attention.softmax(scores), f"scores around {size:g}")
+    apart = np.array([[0.0, 1000.0], [2000.0, 0.0]])
+    with np.errstate(all="ignore"):
+        _compare(answer(apart), numpy_attention.softmax(apart), "rows whose largest scores are far apart")
+    return "right, for scores of any size and any number of axes"
+
+
+@_exercise
+def window_mask(answer: Answer) -> str:
+    """window_mask(length, reach): query i may look at the keys i - reach .. i."""
+    for length, reach in ((5, 1), (6, 2), (4, 0), (1, 3), (7, 9)):
+        i, j = np.arange(length)[:, None], np.arange(length)[None, :]
+        expected = (j <= i) & (j >= i - reach)
+        causes = {
+            "It is upside down: True is where a key counts.": ~expected,
+            "It looks into the future: rows are queries, columns are keys.": expected.T,
+            "It looks both ways.": abs(i - j) <= reach,
+            "It never forgets: keys before i - reach should be out.": j <= i,
+            "The window is one too narrow: i - reach itself is in.": (j <= i) & (j > i - reach),
+        }
+        _compare(answer(length, reach), expected, f"length {length}, reach {reach}", causes)
+    return "right: each query sees itself and the `reach` keys before it"
+
+
+@_exercise
+def grad_key(answer: Answer) -> str:
+    """grad_key(grad_output, query, key, value): the gradient of attention's output with respect to the keys."""
+    draw = np.random.default_rng(2).normal
+    for n, m, d, c in ((3, 4, 5, 2), (1, 6, 2, 3), (4, 4, 3, 3)):
+        query, key, value, grad_output = draw(size=(n, d)), draw(size=(m, d)), draw(size=(m, c)), draw(size=(n, c))
+        weights = numpy_attention.attention(query, key, value)[1]
+        expected = numpy_attention.attention_backward(grad_output, query, key, value, weights)[1]
+        no_jacobian = (grad_output @ value.T).T @ query / np.sqrt(d)
+        causes = {
+            "The 1/sqrt(d) is missing.": expected * np.sqrt(d),
+            "The 1/sqrt(d) is there twice.": expected / np.sqrt(d),
+            "The gradient has not been sent back through softmax.": no_jacobian,
+        }
+        _compare(answer(grad_output, query, key, value), expected, f"{n} queries, {m} keys, width {d}", causes)
+    return "right, equal to the library's hand-derived gradient"
+
+
+# ------------------------------------------------------------------------------- 02 self-attention in PyTorch
+
+
+@_exercise
+def heads_apart(answer: Answer) -> str:
+    """(batch, token, width) -> (batch, head, token, width / heads)."""
+    for batch, token, width, heads in ((2, 3, 8, 2), (1, 5, 6, 3), (3, 4, 4, 1), (2, 4, 16, 4)):
+        tokens = torch.randn(batch, token, width, generator=torch.Generator().manual_seed(token))
+        causes = {
+            "view alone cuts across tokens: separate the head axis from the channels, then move it.": tokens.reshape(
+                batch, heads, token, width // heads
+            ),
+            "Each head got every heads-th channel: heads are consecutive blocks of channels.": tokens.view(
+                batch, token, width // heads, heads
+            ).permute(0, 3, 1, 2),
+        }
+        where = f"batch {batch}, {token} tokens, width {width}, {heads} heads"
+        _compare(answer(tokens, heads), split_heads(tokens, heads), where, causes)
+    return "right: every head sees every token, and its own block of channels"
+
+
+@_exercise
+def attention_parameters(answer: Answer) -> str:
+    """attention_parameters(width, heads, context_width): weights and biases of one multi-head attention."""
+    for width, heads, context_width in ((8, 2, 8), (12, 3, 20), (64, 8, 64), (64, 1, 32)):
+        expected = sum(p.numel() for p in MultiHeadAttention(width, heads, context_width).parameters())
+        causes = {
+            "Each of the four linear layers has a bias too.": expected - 4 * width,
+            "Keys and values are projected from the context, which is context_width wide.": 4 * width**2 + 4 * width,
+            "The output projection is missing.": expected - width**2 - width,
+            "Heads divide the width among them: more heads are not more parameters.": expected * heads,
+        }
+        where = f"width {width}, {heads} heads, context {context_width} wide"
+        _compare(answer(width, heads, context_width), expected, where, causes)
+    return "right, and the number of heads makes no difference"
+
+
+@_exercise
+def cross_attention(answer: Answer) -> str:
+    """cross_attention(layer, tokens, context): the layer's output with keys and values from the context."""
+    generator = torch.Generator().manual_seed(3)
+    for batch, n, m, width, heads in ((2, 3, 5, 8, 2), (1, 4, 4, 8, 4), (2, 1, 6, 4, 1)):
+        torch.manual_seed(4)
+        layer = MultiHeadAttention(width, heads).double()
+        tokens = torch.randn(batch, n, width, generator=generator, dtype=torch.double)
+        context = torch.randn(batch, m, width, generator=generator, dtype=torch.double)
+        merged: list[Tensor] = []
+        hook = layer.output.register_forward_pre_hook(lambda _, inputs, kept=merged: kept.append(inputs[0]))
+        expected = layer(tokens, context)
+        hook.remove()
+        one_head = copy.copy(layer)
+        one_head.heads = 1
+        causes = {
+            "This is self-attention: nothing came from the context.": layer(tokens),
+            "Roles are swapped: the tokens ask, the context answers.": layer(context, tokens),
+            "The output projection is missing.": merged[0],
+            "The heads were not kept apart.": one_head(tokens, context),
+        }
+        where = f"{n} queries, {m} keys, {heads} heads"
+        _compare(answer(layer, tokens, context), expected, where, causes)
+    return "right, equal to the library's layer"
+
+
+# ---------------------------------------------------------------------------------------- 05 patches and ViT
+
+
+@_exercise
+def cut_patches(answer: Answer) -> str:
+    """cut_patches(images, patch): (batch, channel, height, width) -> (batch, patches, channel * patch * patch)."""
+    for batch, channel, height, width, patch in ((2, 3, 4, 6, 2), (1, 1, 6, 6, 3), (2, 2, 8, 4, 4), (1, 3, 4, 4, 1)):
+        images = torch.arange(batch * channel * height * width).view(batch, channel, height, width).float()
+        expected = vit.patchify(images, patch)
+        causes = {
+            "reshape alone runs along image rows, across patches.": images.reshape(expected.shape),
+            "Patches go down the columns: token 1 should stand right of token 0.": vit.patchify(
+                images.transpose(2, 3), patch
+            ),
+            "Inside a patch the channels come first: channel, row, column.": expected.view(
+                *expected.shape[:2], channel, patch * patch
+            )
+            .transpose(2, 3)
+            .reshape(expected.shape),
+        }
+        where = f"images of {channel}x{height}x{width}, patch {patch}"
+        _compare(answer(images, patch), expected, where, causes)
+    return "right, also for images that are not square"
+
+
+@_exercise
+def pre_norm_block(answer: Answer) -> str:
+    """pre_norm_block(tokens, block): equations (2) and (3) with block.norm1, .attention, .norm2, .mlp."""
+    for batch, token, width, heads in ((2, 5, 8, 2), (1, 1, 4, 1), (3, 2, 12, 3)):
+        torch.manual_seed(5)
+        block = vit.Block(width, heads).double().eval()
+        for parameter in block.parameters():
+            nn.init.normal_(parameter, std=0.5)
+        tokens = torch.randn(batch, token, width, dtype=torch.double)
+        mixed = tokens + block.attention(block.norm1(tokens))
+        post = block.norm1(tokens + block.attention(tokens))
+        causes = {
+            "The first residual is missing: z' = z + ...": _then_mlp(block, block.attention(block.norm1(tokens))),
+            "The second residual is missing: z'' = z' + ...": block.mlp(block.norm2(mixed)),
+            "No norm before the attention.": _then_mlp(block, tokens + block.attention(tokens)),
+            "No norm before the MLP.": mixed + block.mlp(mixed),
+            "The MLP should start from z', not from z.": mixed + block.mlp(block.norm2(tokens)),
+            "This is post-norm, as in the first Transformer: here the norm stands inside the branch.": block.norm2(
+                post + block.mlp(post)
+            ),
+        }
+        _compare(answer(tokens, block), block(tokens)[0], f"{token} tokens, width {width}", causes)
+    return "right, equal to the library's block"
+
+
+def _then_mlp(block: vit.Block, tokens: Tensor) -> Tensor:
+    return tokens + block.mlp(block.norm2(tokens))
+
+
+@_exercise
+def vit_parameters(answer: Answer) -> str:
+    """vit_parameters(image_size, patch, width, depth, classes): every parameter of a ViT with MLP ratio 4."""
+    for image_size, patch, width, depth, classes in ((28, 7, 16, 1, 10), (32, 8, 24, 3, 5), (28, 4, 64, 2, 10)):
+        model = vit.ViT(image_size, patch, width, depth, heads=1, classes=classes)
+        expected = sum(p.numel() for p in model.parameters())
+        causes = {
+            "The class token needs a position of its own.": expected - width,
+            "Either the norm after the last block is missing, or the class token and its position.": expected
+            - 2 * width,
+            "Position embeddings are missing.": expected - model.positions.numel(),
+            "The norms inside the blocks are missing (each: weight and bias).": expected - depth * 4 * width,
+        }
+        where = f"image {image_size}, patch {patch}, width {width}, depth {depth}, {classes} classes"
+        _compare(answer(image_size, patch, width, depth, classes), expected, where, causes)
+    return "right to the last parameter"
+
+
+# ---------------------------------------------------------------------------------------- 06 training a ViT
+
+
+@_exercise
+def quadratic_share(answer: Answer) -> str:
+    """quadratic_share(image_size, patch, width): share of a block's MACs that grows with the square of the tokens."""
+    for image_size, patch, width in ((224, 16, 768), (224, 32, 768), (28, 4, 64), (1024, 16, 384)):
+        blocks_only = vit_macs(image_size, patch, width, depth=1, classes=0, channels=0)
+        expected = blocks_only[1] / sum(blocks_only)
+        tokens, patches = (image_size // patch) ** 2 + 1, (image_size // patch) ** 2
+        causes = {
+            "There are two products: q k^T and A v.": tokens / (tokens + 12 * width),
+            "The class token is a token too.": patches / (patches + 6 * width),
+            "A share is a part of the whole: divide by linear plus quadratic.": tokens / (6 * width),
+            "The MLP (8 d^2 a token) belongs to the whole.": tokens / (tokens + 2 * width),
+        }
+        given = answer(image_size, patch, width)
+        given = None if given is None else np.asarray(given, dtype=float)
+        _compare(given, np.asarray(expected), f"image {image_size}, patch {patch}, width {width}", causes)
+    return "right"
+
+
+@_exercise
+def rollout(answer: Answer) -> str:
+    """rollout(weights): a list of (batch, head, token, token) to (batch, token, token)."""
+    for layers, batch, heads, token in ((1, 1, 1, 3), (3, 2, 2, 5), (4, 1, 3, 4)):
+        generator = torch.Generator().manual_seed(layers)
+        weights = [torch.randn(batch, heads, token, token, generator=generator).softmax(-1) for _ in range(layers)]
+        expected, eye = reference_rollout(weights), torch.eye(token)
+        plain = functools.reduce(lambda flow, layer: layer.mean(1) @ flow, weights, eye.expand(batch, -1, -1))
+        summed = functools.reduce(lambda flow, layer: (layer.mean(1) + eye) @ flow, weights, eye.expand(batch, -1, -1))
+        causes = {
+            "The residual connection is missing: half of a layer's output is the token itself.": plain,
+            "Rows should sum to one: take half of each of attention and identity.": summed,
+            "The layers are in the wrong order: a later layer stands on the left.": reference_rollout(weights[::-1]),
+        }
+        _compare(answer(weights), expected, f"{layers} layers, {heads} heads, {token} tokens", causes)
+    return "right, equal to the library's"
