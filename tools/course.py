@@ -256,7 +256,7 @@ def notebooks(port, rest):
 
 def lock(port, rest):
     """choose the newest versions that fit pyproject.toml and write requirements.txt"""
-    prepare()
+    LOG.parent.mkdir(exist_ok=True)
     if sys.version_info[:2] != OLDEST:
         raise Stop("make lock needs the oldest Python that the course supports: make lock PYTHON=python3.11")
     with tempfile.TemporaryDirectory() as folder:
@@ -268,8 +268,10 @@ def lock(port, rest):
         resolve += ("--annotation-style=line", "--no-emit-index-url", "--no-emit-find-links", "--no-emit-trusted-host")
         logged("resolving", *resolve, "--extra=dev", "--output-file", new, "pyproject.toml")
         # Neither CUDA's packages, which other systems lack, nor the local version of a CPU build (+cpu).
-        pins = re.sub(r"(?m)^(nvidia|cuda|triton).*\n", "", Path(new).read_text(encoding="utf-8"))
-        Path(new).write_text(LOCK_HEADER + re.sub(r"(==[\w.]+)\+\w+", r"\1", pins), encoding="utf-8")
+        lines = Path(new).read_text(encoding="utf-8").splitlines()
+        pins = [line for line in lines if re.match(r"(?!nvidia|cuda|triton)\w", line)]
+        pins = [re.sub(r"(==[\w.]+)\+\w+ {0,4}", r"\1", pin) for pin in pins]
+        Path(new).write_text(LOCK_HEADER + "".join(f"{pin}\n" for pin in sorted(pins)), encoding="utf-8")
         arguments = ("--extra=instructor", "--constraint", new, "--output-file", check, "pyproject.toml")
         logged("checking that the instructor's packages fit", *resolve, *arguments)
         shutil.copy(new, str(LOCK))
