@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.utils.data import Dataset, TensorDataset, default_collate
+
+from xattn_edu.training import Samples, take
 
 
 class Interval(NamedTuple):
@@ -31,7 +32,7 @@ class Interval(NamedTuple):
 
 
 @torch.no_grad()
-def accuracy(model: nn.Module, test_set: Dataset, *, batch_size: int = 500) -> float:
+def accuracy(model: nn.Module, test_set: Samples, *, batch_size: int = 500) -> float:
     """The share (0 to 1) of `test_set` for which the largest of the model's logits (batch, class) is the label's.
 
     Items are (input, ..., label). The model computes on the device it lies on, in eval mode, and is left in the mode it
@@ -51,11 +52,7 @@ def accuracy(model: nn.Module, test_set: Dataset, *, batch_size: int = 500) -> f
         for indices in torch.arange(rank, len(test_set), processes).split(batch_size):
             if not len(indices):
                 continue
-            if isinstance(test_set, TensorDataset):
-                batch = [tensor[indices] for tensor in test_set.tensors]
-            else:
-                batch = default_collate([test_set[int(index)] for index in indices])
-            *inputs, labels = (tensor.to(device) for tensor in batch)
+            *inputs, labels = take(test_set, indices, device)
             logits = model(*inputs)
             if logits.ndim != 2 or labels.shape != logits.shape[:1]:
                 given = f"{tuple(logits.shape)} and {tuple(labels.shape)}"

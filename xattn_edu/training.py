@@ -17,12 +17,12 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import Dataset, TensorDataset, default_collate
+from torch.utils.data import TensorDataset, default_collate
 
 from xattn_edu.profiles import choose_device, precision_on, seed_everything
 
@@ -33,9 +33,16 @@ if TYPE_CHECKING:
 FORMAT = "xattn_edu training 1"  # what a checkpoint calls itself
 
 
+class Samples(Protocol):
+    """What can be trained on: a torch Dataset of known length, or a list of tuples of tensors."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: Any, /) -> Any: ...
+
+
 def train(
     model: nn.Module,
-    train_set: Dataset,
+    train_set: Samples,
     *,
     epochs: int,
     batch_size: int = 64,
@@ -77,7 +84,7 @@ def train(
     settings |= {"loss": _name(loss), "augment": _name(augment)}
     saved = _Checkpoint(checkpoint, settings, model, train_set)
 
-    optimizer = adamw(model, learning_rate, weight_decay)
+    optimizer: torch.optim.Optimizer = adamw(model, learning_rate, weight_decay)
     history, step, totals = saved.load(model, optimizer)
     accelerator = _accelerator(device)
     rank, processes = accelerator.process_index, accelerator.num_processes
@@ -95,7 +102,7 @@ def train(
                 seed_everything(_step_seed(seed, step, rank))
                 share = indices[rank::processes]
                 weight = len(share) * processes / len(indices)  # 0 for a process that the last batch left without
-                *inputs, target = _batch(train_set, share if len(share) else indices[:1], accelerator.device)
+                *inputs, target = take(train_set, share if len(share) else indices[:1], accelerator.device)
                 if augment is not None:
                     inputs[0] = augment(inputs[0])
 
@@ -165,6 +172,15 @@ def epoch_batches(samples: int, batch_size: int, seed: int, epoch: int) -> list[
     """The batches of an epoch: every index below `samples` once, shuffled by (seed, epoch); the last may be smaller."""
     generator = torch.Generator().manual_seed(_hash(seed, "epoch", epoch))
     return list(torch.randperm(samples, generator=generator).split(batch_size))
+
+
+def take(dataset: Samples, indices: Tensor, device: torch.device) -> list[Tensor]:
+    """The samples at these indices, stacked, on the device: a list of tensors (batch, ...), as many as a sample has."""
+    if isinstance(dataset, TensorDataset):  # all at once instead of one by one
+        batch = [tensor[indices] for tensor in dataset.tensors]
+    else:
+        batch = default_collate([dataset[int(index)] for index in indices])
+    return [tensor.to(device) for tensor in batch]
 
 
 @dataclass
@@ -245,7 +261,7 @@ def write_atomically(path: str | Path, data: bytes) -> None:
 class _Checkpoint:
     """The file a run is continued from: tensors of model and optimizer, and in its header all the rest."""
 
-    def __init__(self, path: str | Path | None, settings: dict[str, Any], model: nn.Module, train_set: Dataset):
+    def __init__(self, path: str | Path | None, settings: dict[str, Any], model: nn.Module, train_set: Samples):
         self.path = None if path is None else Path(path)
         if self.path is not None:
             self.run = settings | {"data": _describe_data(train_set)} | _describe_model(model)
@@ -302,8 +318,8 @@ class _Checkpoint:
         remedy = "delete it (or move it away) to start anew, or name another file"
         try:
             with safe_open(str(self.path), framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
+                metadata, names = file.metadata() or {}, file.keys()
+                tensors = {name: file.get_tensor(name).clone() for name in names}
         except (SafetensorError, OSError) as error:
             raise ValueError(f"the checkpoint {self.path} is damaged or no checkpoint ({error}): {remedy}") from error
         if metadata.get("format") != FORMAT:
@@ -369,15 +385,6 @@ def _bar(step: int, steps: int, show: bool) -> Any:
     return tqdm(total=steps, initial=step, desc="training", unit="step", disable=not (show and seen))
 
 
-def _batch(dataset: Dataset, indices: Tensor, device: torch.device) -> list[Tensor]:
-    """The samples of a batch, stacked, on the device."""
-    if isinstance(dataset, TensorDataset):  # all at once instead of one by one
-        batch = [tensor[indices] for tensor in dataset.tensors]
-    else:
-        batch = default_collate([dataset[int(index)] for index in indices])
-    return [tensor.to(device) for tensor in batch]
-
-
 def _right(output: Any, target: Tensor) -> Tensor:
     """The share of right answers, if this is classification: logits (batch, class), labels (batch,); NaN if not."""
     if not isinstance(output, Tensor) or output.ndim != 2 or target.ndim != 1 or target.is_floating_point():
@@ -415,7 +422,7 @@ def _describe_model(model: nn.Module) -> dict[str, str]:
     return described
 
 
-def _describe_data(dataset: Dataset) -> str:
+def _describe_data(dataset: Samples) -> str:
     samples = f"{len(dataset)} samples"
     if not isinstance(dataset, TensorDataset):
         return samples
@@ -425,13 +432,13 @@ def _describe_data(dataset: Dataset) -> str:
 def _checksum(tensors: dict[str, Tensor]) -> int:
     value = 0
     for name in sorted(tensors):
-        value = zlib.crc32(tensors[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy(), value)
+        value = zlib.crc32(tensors[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data, value)
     return value
 
 
 def _check(
     model: nn.Module,
-    train_set: Dataset,
+    train_set: Samples,
     epochs: int,
     batch_size: int,
     learning_rate: float,
@@ -472,7 +479,7 @@ def _check_rest(evaluate_every: int, checkpoint: str | Path | None, checkpoint_e
         raise ValueError(f"checkpoint={str(checkpoint)!r} is a folder: name a file in it")
 
 
-def _check_labels(model: nn.Module, train_set: Dataset, loss: Any) -> None:
+def _check_labels(model: nn.Module, train_set: Samples, loss: Any) -> None:
     """Where it costs nothing: labels in memory, cross-entropy, so every label must be one of the model's classes."""
     cross_entropy = F.cross_entropy in (loss, getattr(loss, "func", None))
     if not (cross_entropy and isinstance(train_set, TensorDataset)):
