@@ -33,7 +33,9 @@ def _exercise(check: Callable[[Answer], str]) -> Callable[[Answer], None]:
     def verdict(answer: Answer) -> None:
         name = getattr(answer, "__name__", "your answer")
         try:
-            with torch.random.fork_rng(devices=[]):  # the check's random weights leave the lesson's random numbers alone
+            with torch.random.fork_rng(
+                devices=[]
+            ):  # the check's random weights leave the lesson's random numbers alone
                 print(f"✓ {name}: {check(answer)}")
         except NotImplementedError:
             print(f"○ {name} is waiting for your code.")

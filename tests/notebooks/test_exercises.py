@@ -94,7 +94,14 @@ def _parameters(width, heads, context_width):
 def _vit_parameters(image, patch, width, depth, classes, extra_position=1):
     patches = (image // patch) ** 2
     block = 12 * width**2 + 13 * width
-    return 3 * patch**2 * width + width + width * (1 + patches + extra_position) + depth * block + 2 * width + (width + 1) * classes
+    return (
+        3 * patch**2 * width
+        + width
+        + width * (1 + patches + extra_position)
+        + depth * block
+        + 2 * width
+        + (width + 1) * classes
+    )
 
 
 def _share(image, patch, width, extra=1, products=2, mlp=8):

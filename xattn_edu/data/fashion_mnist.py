@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import os
 import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +30,7 @@ SUBSET_FOLDER = Path(__file__).parents[2] / "datasets" / "fashion_mnist"
 FULL_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package puts it
 ENVIRONMENT = "XATTN_FASHION_MNIST"
 
-_FILES = {
+FILES = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
     "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
 }
@@ -41,21 +42,27 @@ _FULL_CHECKSUMS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Images (count, 28, 28) uint8 and their labels (count,) int64, 0..9, named by CLASSES."""
+    """Images (count, 28, 28) uint8, 0 black to 255 white, and their labels (count,) int64, named by `classes`."""
 
     images: ndarray
     labels: ndarray
+    classes: tuple[str, ...] = CLASSES
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def tensors(self) -> "tuple[Tensor, Tensor]":
-        """Images (count, 1, 28, 28) float32, shifted and scaled by MEAN and STD, and labels (count,) int64."""
+    def tensors(self, mean: float = MEAN, std: float = STD) -> "tuple[Tensor, Tensor]":
+        """Images (count, 1, 28, 28) float32, (pixel / 255 - mean) / std, and labels (count,) int64; both are copies.
+
+        Raises ValueError for a `std` that is not positive.
+        """
         import torch
 
-        images = torch.from_numpy(self.images).float().div_(255).sub_(MEAN).div_(STD)
+        if not std > 0:
+            raise ValueError(f"std must be positive, given {std}")
+        images = torch.from_numpy(self.images).float().div_(255).sub_(mean).div_(std)
         return images[:, None], torch.from_numpy(self.labels.copy())
 
 
@@ -66,31 +73,34 @@ def load(split: str, full: bool = False, folder: str | Path | None = None) -> Im
     ValueError for an unknown split and for a file that is not, byte for byte, the published one (or the shipped one),
     FileNotFoundError for a file that is not there; both name the file and the remedy.
     """
-    if split not in _FILES:
-        raise ValueError(f"a split is one of {', '.join(map(repr, _FILES))}, given {split!r}")
+    if split not in tuple(FILES):
+        raise ValueError(f"a split is one of {', '.join(map(repr, FILES))}, given {split!r}")
     if folder is not None and not full:
         raise ValueError("`folder` is where the full set is: write full=True to read it from there")
     where = _full_folder(folder) if full else SUBSET_FOLDER
     remedy = (
-        f"install Debian's package dataset-fashion-mnist, or put the four published .gz files into a folder and set {ENVIRONMENT} to it"
+        f"`apt-get install dataset-fashion-mnist` puts the full set into {FULL_FOLDER}; or set {ENVIRONMENT} to a folder "
+        "with the four published .gz files"
         if full
         else "restore it with `git checkout -- datasets/fashion_mnist` (the course is used from a clone of its repository)"
     )
     checksums = _FULL_CHECKSUMS if full else _subset_checksums(remedy)
-    images, labels = (_read(where / name, checksums[name], remedy) for name in _FILES[split])
-    if images.shape[1:] != (28, 28) or labels.shape != images.shape[:1] or labels.max() >= len(CLASSES):
+    images, labels = (_read(where / name, checksums[name], remedy) for name in FILES[split])
+    if images.shape[1:] != (28, 28) or labels.shape != images.shape[:1]:
         raise ValueError(f"{where}: images {images.shape} and labels {labels.shape} do not belong together: {remedy}")
+    if (labels >= len(CLASSES)).any():
+        raise ValueError(f"{where}: labels are 0 to {len(CLASSES) - 1}, found {labels.max()}: {remedy}")
     return ImageSet(images, labels.astype(np.int64))
 
 
 def full_available(folder: str | Path | None = None) -> bool:
     """Whether all four files of the full set are where `load(full=True)` would look (`load` then checks them)."""
     where = _full_folder(folder)
-    return all((where / name).is_file() for names in _FILES.values() for name in names)
+    return all((where / name).is_file() for names in FILES.values() for name in names)
 
 
 def _full_folder(folder: str | Path | None) -> Path:
-    return Path(folder or os.environ.get(ENVIRONMENT) or FULL_FOLDER)
+    return Path(folder or os.environ.get(ENVIRONMENT) or FULL_FOLDER).expanduser()
 
 
 def _subset_checksums(remedy: str) -> dict[str, str]:
@@ -100,7 +110,7 @@ def _subset_checksums(remedy: str) -> dict[str, str]:
         raise FileNotFoundError(f"{path} is missing: {remedy}")
     entries = [line.split() for line in path.read_text(encoding="ascii", errors="replace").splitlines()]
     checksums = {name: digest for digest, name in (entry for entry in entries if len(entry) == 2)}
-    missing = [name for names in _FILES.values() for name in names if name not in checksums]
+    missing = [name for names in FILES.values() for name in names if name not in checksums]
     if missing:
         raise ValueError(f"{path} has no checksum of {', '.join(missing)}: {remedy}")
     return checksums
@@ -116,7 +126,10 @@ def _read(path: Path, checksum: str, remedy: str) -> ndarray:
         raise ValueError(
             f"{path} is not the file it should be ({len(content):,} bytes): expected SHA-256 {checksum}, found {found}: {remedy}"
         )
-    return parse_idx(gzip.decompress(content))
+    try:
+        return parse_idx(gzip.decompress(content))
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise ValueError(f"{path} has the expected SHA-256, but is no gzipped idx file ({error}): {remedy}") from error
 
 
 def parse_idx(content: bytes) -> ndarray:
