@@ -134,7 +134,8 @@ def logged(step, *command):
     begin = time.time()
     with LOG.open("ab") as log:
         start = log.tell()
-        done = subprocess.run(command, cwd=str(ROOT), env=environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+        done = subprocess.run(command, cwd=str(ROOT), env=environment(), **streams)
     print(f"{time.time() - begin:.0f} s" if done.returncode == 0 else "failed", flush=True)
     if done.returncode:
         raise Stop(explain(LOG.read_bytes()[start:].decode("utf-8", "replace")))
@@ -154,7 +155,15 @@ def environment(home=VENV / "home", **more):
     Jupyter, IPython and Matplotlib keep settings, kernels and caches in the home folder. Here they get a folder in
     .venv: the course changes nothing outside its clone, and another Jupyter's settings do not change the course.
     """
-    foreign = ("PYTHONHOME", "PYTHONPATH", "JUPYTER_PATH", "JUPYTER_CONFIG_PATH", "MPLBACKEND", "PIP_TARGET", "PIP_USER")
+    foreign = [
+        "MPLBACKEND",
+        "PYTHONHOME",
+        "PYTHONPATH",
+        "JUPYTER_PATH",
+        "JUPYTER_CONFIG_PATH",
+        "PIP_TARGET",
+        "PIP_USER",
+    ]
     variables = {name: value for name, value in os.environ.items() if name not in foreign}
     variables.update(
         PATH=str(BIN) + os.pathsep + os.environ.get("PATH", os.defpath),
@@ -198,10 +207,12 @@ def lab(port, rest):
 def jupyterlab(port, token, folder=ROOT / "notebooks", home=VENV / "home", rest=()):
     """The command and the variables that start JupyterLab on a folder."""
     command = [str(PYTHON), "-m", "jupyterlab", f"--ServerApp.root_dir={folder}", "--ServerApp.ip=127.0.0.1"]
-    command += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--log-level=WARN"]
+    command += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--Application.log_level=WARN"]
+    command.append("--LanguageServerManager.autodetect=False")  # would call npm, which writes to the home folder
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")  # which Jupyter refuses otherwise; in a container it is the usual user
-    if os.name == "posix" and sys.platform != "darwin" and not {"DISPLAY", "WAYLAND_DISPLAY", "BROWSER"} & set(os.environ):
+    displays = {"DISPLAY", "WAYLAND_DISPLAY", "BROWSER"}
+    if sys.platform.startswith("linux") and not displays & set(os.environ):
         command.append("--no-browser")
     return command + list(rest), environment(home, JUPYTER_TOKEN=token)
 
@@ -325,7 +336,7 @@ def main(arguments):
     except OSError as error:
         line = f"{error.strerror}: {error.filename}"
     except KeyboardInterrupt:
-        line = "stopped; the same command starts again where it can"
+        line = "stopped; give the same command again to go on"
     print(line, file=sys.stderr)
     return 1
 
