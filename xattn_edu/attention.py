@@ -12,13 +12,13 @@ from typing import Literal, overload
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xattn_edu.shapes import shaped
 
-Mask = Bool[Tensor, "..."] | Int[Tensor, "..."]
+Mask = Bool[Tensor, "..."] | Integer[Tensor, "..."]
 
 
 @shaped
@@ -64,7 +64,14 @@ def fused_attention(
 
 @shaped
 def split_heads(tokens: Float[Tensor, "batch token width"], heads: int) -> Float[Tensor, "batch head token dim"]:
-    """Cut the channels into heads: (batch, token, head*dim) -> (batch, head, token, dim)."""
+    """Cut the channels into heads: (batch, token, head*dim) -> (batch, head, token, dim).
+
+    Raises ValueError if `heads` does not divide the width.
+    """
+    if heads < 1 or tokens.shape[-1] % heads:
+        raise ValueError(
+            f"the width must be a multiple of the number of heads: width {tokens.shape[-1]}, heads {heads}"
+        )
     return rearrange(tokens, "batch token (head dim) -> batch head token dim", head=heads)
 
 
@@ -183,8 +190,10 @@ def _check(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Te
     if mask is None:
         return None
     if mask.is_floating_point() or mask.is_complex():
-        raise TypeError(f"mask must be True (or 1) where a key counts, given {mask.dtype}: write mask > 0 or mask.bool()")
+        raise TypeError(
+            f"mask must be True (or 1) where a key counts, given {mask.dtype}: write mask > 0 or mask.bool()"
+        )
     scores = (*query.shape[:-1], key.shape[-2])
     if mask.ndim > len(scores) or any(m not in (1, n) for m, n in zip(mask.shape[::-1], scores[::-1])):
         raise ValueError(f"mask {tuple(mask.shape)} does not broadcast to the scores {scores} = (..., query, key)")
-    return mask.bool()
+    return torch.atleast_2d(mask.bool())  # one entry a key: the same for every query
