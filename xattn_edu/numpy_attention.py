@@ -10,12 +10,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Integer
 from numpy import ndarray
 
 from xattn_edu.shapes import shaped
 
-Mask = Bool[ndarray, "..."] | Int[ndarray, "..."]
+Mask = Bool[ndarray, "..."] | Integer[ndarray, "..."]
 
 
 @shaped
@@ -23,7 +23,8 @@ def softmax(scores: Float[ndarray, "*batch key"], mask: Mask | None = None) -> F
     """exp(s_j) / sum_j exp(s_j) over the last axis, over the entries that `mask` admits.
 
     Subtracting the largest score first changes nothing in exact arithmetic and keeps exp from overflowing. A row
-    with no admitted entry gives zeros. Raises ValueError if the mask does not broadcast to the scores.
+    with no admitted entry gives zeros. Raises ValueError if the mask does not broadcast to the scores, TypeError if it
+    is not True/False.
     """
     if mask is not None:
         mask = _as_mask(mask, scores.shape)
@@ -62,7 +63,9 @@ def attention(
         raise ValueError(f"query and key must have the same width: query {query.shape}, key {key.shape}")
     if key.shape[-2] != value.shape[-2]:
         raise ValueError(f"each key needs one value: key {key.shape}, value {value.shape}")
-    scores = query @ key.swapaxes(-1, -2) / np.sqrt(query.shape[-1])
+    if not query.shape[:-2] == key.shape[:-2] == value.shape[:-2]:
+        raise ValueError(f"leading axes differ: query {query.shape}, key {key.shape}, value {value.shape}")
+    scores = query @ key.swapaxes(-1, -2) / query.shape[-1] ** 0.5
     weights = softmax(scores, mask)
     return weights @ value, weights
 
@@ -74,9 +77,7 @@ def attention_backward(
     key: Float[ndarray, "*batch key dim"],
     value: Float[ndarray, "*batch key channel"],
     weights: Float[ndarray, "*batch query key"],
-) -> tuple[
-    Float[ndarray, "*batch query dim"], Float[ndarray, "*batch key dim"], Float[ndarray, "*batch key channel"]
-]:
+) -> tuple[Float[ndarray, "*batch query dim"], Float[ndarray, "*batch key dim"], Float[ndarray, "*batch key channel"]]:
     """Gradients with respect to query, key and value, given that with respect to the output.
 
     The forward pass read backwards: output = w v, w = softmax(s), s = q k^T / sqrt(d). No mask is needed: it is
@@ -84,7 +85,7 @@ def attention_backward(
     """
     grad_value = weights.swapaxes(-1, -2) @ grad_output
     grad_weights = grad_output @ value.swapaxes(-1, -2)
-    grad_scores = softmax_backward(grad_weights, weights) / np.sqrt(query.shape[-1])
+    grad_scores = softmax_backward(grad_weights, weights) / query.shape[-1] ** 0.5
     return grad_scores @ key, grad_scores.swapaxes(-1, -2) @ query, grad_value
 
 
@@ -194,6 +195,7 @@ def multi_head_attention_backward(
 
 def numerical_gradient(function: Callable[[ndarray], float], at: ndarray, step: float = 1e-5) -> ndarray:
     """Central differences (f(x + h) - f(x - h)) / 2h, one entry of `at` at a time: slow and obviously right."""
+    at = at.astype(float)  # whole numbers cannot take a small step
     gradient = np.zeros_like(at)
     for index in np.ndindex(at.shape):
         up, down = at.copy(), at.copy()
@@ -204,12 +206,16 @@ def numerical_gradient(function: Callable[[ndarray], float], at: ndarray, step: 
 
 
 def _as_mask(mask: ndarray, scores_shape: tuple[int, ...]) -> ndarray:
+    if mask.dtype.kind not in "biu":  # a mask to be added, 0 and -inf, would say the opposite here
+        raise TypeError(f"mask must be True (or 1) where a token counts, given {mask.dtype}: write mask > 0")
     try:
         fits = np.broadcast_shapes(mask.shape, scores_shape) == tuple(scores_shape)
     except ValueError:
         fits = False
     if not fits:
-        raise ValueError(f"mask {mask.shape} does not broadcast to the scores {tuple(scores_shape)} = (..., query, key)")
+        raise ValueError(
+            f"mask {mask.shape} does not broadcast to the scores {tuple(scores_shape)} = (..., query, key)"
+        )
     return mask.astype(bool)
 
 
