@@ -69,8 +69,8 @@ class PatchEmbedding(nn.Module):
         expected = (self.projection.in_channels, *self.image_size)
         if images.ndim != 4 or tuple(images.shape[1:]) != expected:
             raise ValueError(
-                f"images must be (batch, {', '.join(map(str, expected))}), given {tuple(images.shape)}: resize the images, "
-                "or build the model with image_size=, channels= to suit them"
+                f"images must be (batch, {', '.join(map(str, expected))}), given {tuple(images.shape)}: resize the "
+                "images, or build the model with image_size=, channels= to suit them"
             )
 
 
@@ -162,7 +162,7 @@ class ViT(nn.Module):
         self.class_token = nn.Parameter(torch.zeros(1, 1, width))
         rows, columns = self.patch_embedding.grid
         self.positions = nn.Parameter(torch.zeros(1, 1 + rows * columns, width), requires_grad=positions == "learned")
-        rates = torch.linspace(0, stochastic_depth, depth).tolist()
+        rates = [stochastic_depth * block / max(depth - 1, 1) for block in range(depth)]
         self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio, rate, norm_eps) for rate in rates)
         self.norm = nn.LayerNorm(width, norm_eps)
         self.head = nn.Linear(width, classes)
