@@ -22,7 +22,7 @@ _on = os.environ.get("XATTN_CHECK_SHAPES", "0") not in ("", "0")
 
 
 class ShapeError(ValueError):
-    """A tensor's shape breaks the annotation of the function that took or returned it."""
+    """A tensor's shape breaks the annotation of the function that took it."""
 
 
 def check_shapes(on: bool = True) -> None:
@@ -34,7 +34,8 @@ def check_shapes(on: bool = True) -> None:
 def shaped(function: Callable[P, R]) -> Callable[P, R]:
     """Decorator: check the jaxtyping annotations of `function` at every call while `check_shapes` is on.
 
-    Raises ShapeError, naming the argument and the axis that disagrees.
+    Raises ShapeError, naming the argument and the axis that disagrees. What is no argument's shape (another type, or a
+    result of the wrong shape) stays jaxtyping's TypeCheckError, a TypeError.
     """
 
     @functools.wraps(function)
@@ -45,7 +46,7 @@ def shaped(function: Callable[P, R]) -> Callable[P, R]:
             return _checked(function)(*args, **kwargs)
         except jaxtyping.TypeCheckError as error:
             disagreement = _explain(function, inspect.signature(function).bind(*args, **kwargs).arguments)
-            if disagreement is None:  # not a matter of shape: the checker's own message says what it is
+            if disagreement is None:  # no argument's shape is at fault: the checker's own message says what is
                 raise
             raise ShapeError(disagreement) from error
 
@@ -83,11 +84,9 @@ def _explain(function: Callable[..., Any], arguments: dict[str, Any]) -> str | N
 
 
 def _array_annotation(hint: Any, value: Any) -> Any:
-    """The jaxtyping array type in `hint` (also inside a union), if `value` has a shape to compare with it."""
-    for option in typing.get_args(hint) or (hint,):
-        if hasattr(option, "dim_str") and hasattr(value, "shape"):
-            return option
-    return None
+    """The one jaxtyping array type in `hint` (also inside a union), if `value` has a shape to compare with it."""
+    options = [option for option in typing.get_args(hint) or (hint,) if hasattr(option, "dim_str")]
+    return options[0] if len(options) == 1 and hasattr(value, "shape") else None
 
 
 def _align(axes: list[str], shape: tuple[int, ...]) -> list[tuple[str, Any]]:
@@ -95,4 +94,4 @@ def _align(axes: list[str], shape: tuple[int, ...]) -> list[tuple[str, Any]]:
     if axes and axes[0].startswith("*"):
         rest = len(shape) - (len(axes) - 1)
         return [(axes[0][1:], shape[:rest]), *zip(axes[1:], shape[rest:])]
-    return [(axis, size) for axis, size in zip(axes, shape) if axis != "..."]
+    return [(axis, size) for axis, size in zip(axes, shape) if axis not in ("...", "_")]
