@@ -40,8 +40,8 @@ def vit_from_transformers(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]
     """The state dict of `transformers`' ViTForImageClassification as one for our `ViT`.
 
     Published DeiT weights (deit-*-patch16-224) have this form too. Names of transformers 4 (as in files on the hub)
-    and 5 are understood. Load the result with `model.load_state_dict`. Raises ValueError that names the keys it does not
-    know or does not find; distilled DeiT, which has a second token, is among them.
+    and 5 are understood. Load the result with `model.load_state_dict`. Raises ValueError that names the keys it does
+    not know or does not find; distilled DeiT, which has a second token, is among them.
     """
     converted, unknown = {}, []
     for name, tensor in state_dict.items():
@@ -61,7 +61,10 @@ def vit_from_transformers(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]
         raise ValueError(f"these keys are not those of a ViTForImageClassification: {_shorten(unknown)}")
     depth = 1 + max((int(name.split(".")[1]) for name in converted if name.startswith("blocks.")), default=0)
     expected = set(_HF_OUTSIDE.values()) | {
-        f"blocks.{i}.{part}.{kind}" for i in range(depth) for part in set(_HF_BLOCK.values()) for kind in ("weight", "bias")
+        f"blocks.{i}.{part}.{kind}"
+        for i in range(depth)
+        for part in set(_HF_BLOCK.values())
+        for kind in ("weight", "bias")
     }
     missing = sorted(expected - set(converted))
     if missing:

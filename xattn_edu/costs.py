@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +58,10 @@ def count(model: nn.Module, *example_inputs: Tensor, depth: int = 1) -> Costs:
     moment, and neither the model nor the inputs change. Parts are the model's children and its own parameters;
     `depth=2` looks one level further in. MACs are for the whole batch given: use batch 1 to compare with papers.
     """
-    shadow = copy.deepcopy(model).to("meta").eval()
+    # Weights become shapes before the model is copied, so that no numbers are copied.
+    tensors = (*model.parameters(), *model.buffers())
+    shapes = {id(x): x.detach().to("meta").requires_grad_(x.requires_grad) for x in tensors}
+    shadow = copy.deepcopy(model, memo=shapes).eval()
     inputs = [x.to("meta") if isinstance(x, Tensor) else x for x in example_inputs]
     counter = FlopCounterMode(display=False)
     # The math backend takes fused attention apart into the two products it stands for, where the counter sees them.
@@ -93,8 +97,8 @@ def vit_macs(
     return linear + ends, 2 * tokens**2 * width * depth
 
 
-def peak_memory(function: Callable[[], object]) -> int:
-    """Bytes that torch holds at most, above what it held before, while `function` runs (its result included).
+def peak_memory(function: Callable[..., object], *arguments: Any) -> int:
+    """Bytes that torch holds at most, above what it held before, while `function(*arguments)` runs (result included).
 
     On the CPU from the profiler's record of every allocation: exact, and the same on every machine. On CUDA, if it is
     in use, from torch's allocator.
@@ -102,10 +106,13 @@ def peak_memory(function: Callable[[], object]) -> int:
     if torch.cuda.is_available() and torch.cuda.memory_allocated():
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        function()
+        function(*arguments)
         return torch.cuda.max_memory_allocated() - before
-    with _silent_stderr(), torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        result = function()
+    with (
+        _silent_stderr(),
+        torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile,
+    ):
+        result = function(*arguments)
     del result
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder) / "trace.json"
