@@ -70,7 +70,7 @@ def attention_heatmap(
         ax.tick_params(axis="x", labelrotation=45)
     ax.set_xlabel("key", color=KEY)
     ax.set_ylabel("query", color=QUERY)
-    ax.set_title(title)
+    _set_title(ax, title)
     if numbers or (numbers is None and max(array.shape) <= 8):
         for (row, column), weight in np.ndenumerate(array):
             shade = "white" if weight > 0.6 * top else "black"
@@ -102,7 +102,7 @@ def patch_grid(
                 ax.text(left, top, str(row * columns + column), color="#E69F00", fontsize=8, ha="left", va="top")
     ax.imshow(apart, cmap="gray", vmin=0, vmax=1)
     ax.set_axis_off()
-    ax.set_title(title)
+    _set_title(ax, title)
     return ax
 
 
@@ -120,7 +120,7 @@ def attention_over_image(image: Any, weights: Any, *, title: str = "", ax: Axes 
     strength = grid / max(float(grid.max()), 1e-12)
     ax.imshow(strength, cmap="inferno", vmin=0, vmax=1, extent=extent, alpha=0.65, interpolation="bilinear")
     ax.set_axis_off()
-    ax.set_title(title)
+    _set_title(ax, title)
     return ax
 
 
@@ -176,7 +176,7 @@ def learning_curves(
         ax.annotate(name, at, xytext=(6, 0), textcoords="offset points", color=color, va="center", annotation_clip=False)
     ax.set_xlabel(xlabel)
     ax.set_ylabel(ylabel)
-    ax.set_title(title)
+    _set_title(ax, title)
     return ax
 
 
@@ -185,6 +185,11 @@ def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
         return ax
     with plt.rc_context(STYLE):
         return plt.subplots(figsize=size)[1]
+
+
+def _set_title(ax: Axes, title: str) -> None:
+    with plt.rc_context(STYLE):  # a title takes its look when it is set, not when the axes are made
+        ax.set_title(title)
 
 
 def _array(values: Any) -> ndarray:
