@@ -2,7 +2,19 @@
 
 import os
 
+import pytest
+
 os.environ.setdefault("XATTN_CHECK_SHAPES", "1")
 os.environ.setdefault("XATTN_PROFILE", "ci")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
+
+
+@pytest.fixture(params=[True, False], ids=["checked", "unchecked"])
+def either_way(request):
+    """The test runs twice, with shape annotations checked and not."""
+    from xattn_edu import check_shapes
+
+    check_shapes(request.param)
+    yield
+    check_shapes(True)

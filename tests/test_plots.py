@@ -1,0 +1,213 @@
+"""Every picture is drawn, shows the numbers it was given, and refuses what it cannot show."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from matplotlib.colors import to_hex
+
+from xattn_edu import plots
+
+
+@pytest.fixture(autouse=True)
+def no_figure_stays():
+    yield
+    plt.close("all")
+
+
+def drawn(ax):
+    """Render it, which is where matplotlib meets what it does not like, and give it back."""
+    ax.figure.canvas.draw()
+    return ax
+
+
+KINDS = {
+    "numpy": lambda x: x,
+    "list": lambda x: x.tolist(),
+    "torch": torch.tensor,
+    "grad": lambda x: torch.tensor(x, requires_grad=True),
+    "bfloat16": lambda x: torch.tensor(x, dtype=torch.bfloat16),
+    "float32": lambda x: x.astype(np.float32),
+}
+any_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+
+WEIGHTS = np.array([[0.5, 0.25, 0.25], [0.0, 0.0, 1.0]])
+GREY = np.linspace(0, 1, 6 * 8).reshape(6, 8)
+
+
+# --- attention_heatmap
+
+
+@any_kind
+def test_a_heatmap_shows_its_weights(kind):
+    ax = drawn(plots.attention_heatmap(kind(WEIGHTS), title="a finding"))
+    np.testing.assert_array_equal(ax.images[0].get_array(), WEIGHTS)
+    assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_title("left")) == ("key", "query", "a finding")
+    assert [text.get_text() for text in ax.texts] == ["0.50", "0.25", "0.25", "0.00", "0.00", "1.00"]
+    assert [text.get_position() for text in ax.texts] == [(0, 0), (1, 0), (2, 0), (0, 1), (1, 1), (2, 1)]
+
+
+@pytest.mark.parametrize(
+    ("shape", "numbers", "count"),
+    [((8, 8), None, 64), ((9, 2), None, 0), ((2, 9), None, 0), ((9, 2), True, 18), ((2, 2), False, 0)],
+)
+def test_small_heatmaps_carry_numbers(shape, numbers, count):
+    assert len(plots.attention_heatmap(np.ones(shape), numbers=numbers).texts) == count
+
+
+@pytest.mark.parametrize("keys", ["abc", ["the", "quick", "brown"]])
+def test_a_heatmap_names_queries_and_keys(keys):
+    ax = drawn(plots.attention_heatmap(WEIGHTS, queries=["one", "two"], keys=keys))
+    assert [label.get_text() for label in ax.get_xticklabels()] == list(keys)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["one", "two"]
+
+
+@pytest.mark.parametrize("weights", [np.zeros((2, 2)), np.ones((1, 1)), np.ones((1, 40)), np.ones((40, 1))])
+def test_heatmaps_of_odd_sizes(weights):
+    drawn(plots.attention_heatmap(weights))
+
+
+def test_white_is_zero_and_dark_is_the_largest_weight():
+    image = plots.attention_heatmap(WEIGHTS).images[0]
+    assert image.get_clim() == (0, 1)
+    luminance = image.cmap(np.linspace(0, 1, 20))[:, :3].mean(1)
+    assert (np.diff(luminance) < 0).all()
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: plots.attention_heatmap(np.ones((2, 3, 4))), r"\(2, 3, 4\)"),
+        (lambda: plots.attention_heatmap(np.ones(3)), r"\(3,\)"),
+        (lambda: plots.attention_heatmap(WEIGHTS, queries="abc"), r"3 labels in queries .*\(2, 3\)"),
+        (lambda: plots.attention_heatmap(WEIGHTS, keys="ab"), r"2 labels in keys .*\(2, 3\)"),
+        (lambda: plots.patch_grid(GREY, 4), "image 6x8, patch 4"),
+        (lambda: plots.patch_grid(GREY, 0), "image 6x8, patch 0"),
+        (lambda: plots.patch_grid(np.ones((3, 6, 8)), 2), r"given \(3, 6, 8\)"),
+        (lambda: plots.patch_grid(np.ones(6), 2), r"given \(6,\)"),
+        (lambda: plots.attention_over_image(GREY, np.ones(12)), r"given \(12,\)"),
+        (lambda: plots.attention_over_image(np.ones((1, 6, 8)), np.ones((3, 4))), r"given \(1, 6, 8\)"),
+        (lambda: plots.attention_rollout([], []), "0 images"),
+        (lambda: plots.attention_rollout([GREY], []), "1 images, 0 rollouts"),
+        (lambda: plots.attention_rollout([GREY], [WEIGHTS], titles=["a", "b"]), "2 titles"),
+        (lambda: plots.learning_curves({}), "at least one curve"),
+        (lambda: plots.learning_curves({"loss": ([1, 2], [1])}), "'loss'"),
+        (lambda: plots.learning_curves({"loss": ([], [])}), "'loss'"),
+        (lambda: plots.learning_curves({"loss": (WEIGHTS, WEIGHTS)}), "'loss'"),
+    ],
+)
+def test_what_cannot_be_shown_is_refused(call, says):
+    with pytest.raises(ValueError, match=says):
+        call()
+
+
+# --- images
+
+
+@any_kind
+def test_a_patch_grid_shows_every_patch_apart_and_numbered(kind):
+    image = KINDS["torch"](GREY).to(torch.bfloat16).double().numpy() if kind is KINDS["bfloat16"] else GREY
+    ax = drawn(plots.patch_grid(kind(GREY), 2, gap=1))
+    shown = ax.images[0].get_array()
+    assert shown.shape == (8, 11)
+    for row in range(3):
+        for column in range(4):
+            patch = image[2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+            np.testing.assert_allclose(shown[3 * row : 3 * row + 2, 3 * column : 3 * column + 2], patch, atol=1e-7)
+    assert (shown[2] == 1).all() and (shown[:, 2] == 1).all()
+    assert [text.get_text() for text in ax.texts] == [str(n) for n in range(12)]
+
+
+def test_a_patch_grid_in_colour_without_numbers():
+    ax = drawn(plots.patch_grid(np.random.default_rng(0).random((6, 8, 3)), 2, numbers=False, gap=0))
+    assert ax.images[0].get_array().shape == (6, 8, 3) and not ax.texts
+
+
+@pytest.mark.parametrize("kind", [lambda x: x, torch.from_numpy])
+def test_eight_bit_images_are_scaled(kind):
+    ax = plots.patch_grid(kind(np.full((2, 2), 255, np.uint8)), 2)
+    assert (ax.images[0].get_array() == 1).all()
+
+
+@any_kind
+def test_attention_shines_where_the_weight_is(kind):
+    grid = np.array([[0.0, 0.5, 0.25, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.5]])
+    ax = drawn(plots.attention_over_image(GREY, kind(grid / 2), title="a finding"))
+    image, light = ax.images
+    assert image.get_extent() == light.get_extent() == [0, 8, 6, 0]
+    alpha = np.asarray(light.get_array())[..., 3]
+    np.testing.assert_allclose(alpha / alpha.max(), grid, atol=1e-6)
+    assert ax.get_title("left") == "a finding"
+
+
+def test_attention_that_is_nowhere_shines_nowhere():
+    light = drawn(plots.attention_over_image(GREY, np.zeros((3, 4)))).images[1]
+    assert (np.asarray(light.get_array())[..., 3] == 0).all()
+
+
+@any_kind
+def test_rollouts_stand_below_their_images(kind):
+    images = [kind(GREY), kind(GREY[::-1].copy())]
+    figure = plots.attention_rollout(images, [kind(np.eye(2))] * 2, titles=["a", "b"], title="a finding")
+    figure.canvas.draw()
+    top, bottom = figure.axes[:2], figure.axes[2:]
+    assert [ax.get_title() for ax in top] == ["a", "b"] and figure.get_suptitle() == "a finding"
+    assert [len(ax.images) for ax in top] == [1, 1] and [len(ax.images) for ax in bottom] == [2, 2]
+    np.testing.assert_allclose(top[1].images[0].get_array(), GREY[::-1], atol=0.01)
+
+
+# --- curves
+
+
+@any_kind
+def test_curves_are_named_at_their_ends(kind):
+    curves = {"train": (kind(np.array([1.0, 2, 3])), kind(np.array([4.0, 2, 1]))), "test": (range(2), [8, 4])}
+    ax = drawn(plots.learning_curves(curves, xlabel="step", ylabel="loss", title="a finding"))
+    np.testing.assert_array_equal(ax.lines[0].get_xydata(), [[1, 4], [2, 2], [3, 1]])
+    names = {text.get_text(): text for text in ax.texts}
+    assert set(names) == {"train", "test"} and names["train"].xy == (3, 1)
+    assert to_hex(ax.lines[0].get_color()) == to_hex(names["train"].get_color()) != to_hex(names["test"].get_color())
+    assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_title("left")) == ("step", "loss", "a finding")
+
+
+def test_names_of_curves_that_end_together_stand_apart():
+    ax = drawn(plots.learning_curves({name: ([0, 1], [0, 1]) for name in "abc"}))
+    heights = sorted(text.xy[1] for text in ax.texts)
+    assert min(np.diff(heights)) > 0.05
+
+
+def test_one_point_is_visible_and_more_curves_than_colours_are_drawn():
+    assert drawn(plots.learning_curves({"a": ([1], [2])})).lines[0].get_marker() == "o"
+    assert len(drawn(plots.learning_curves({str(n): ([0, 1], [0, n]) for n in range(9)})).lines) == 9
+
+
+# --- one look
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda ax: plots.attention_heatmap(WEIGHTS, ax=ax),
+        lambda ax: plots.patch_grid(GREY, 2, ax=ax),
+        lambda ax: plots.attention_over_image(GREY, np.eye(2), ax=ax),
+        lambda ax: plots.learning_curves({"a": ([0, 1], [0, 1])}, ax=ax),
+    ],
+)
+def test_a_plot_goes_into_the_axes_it_is_given_and_leaves_matplotlib_as_it_was(draw):
+    with plt.rc_context():
+        before = dict(plt.rcParams)
+        ax = plt.figure().add_subplot()
+        assert draw(ax) is ax and len(plt.get_fignums()) == 1
+        draw(None)
+        assert len(plt.get_fignums()) == 2 and dict(plt.rcParams) == before
+
+
+def test_use_style_sets_the_look():
+    with plt.rc_context():
+        plots.use_style()
+        assert plt.rcParams["axes.titlelocation"] == "left" and not plt.rcParams["axes.spines.top"]
+        assert plt.rcParams["axes.prop_cycle"].by_key()["color"] == plots.CYCLE
+
+
+def test_colours_are_told_apart():
+    assert len({plots.QUERY, plots.KEY, plots.VALUE, plots.OUTPUT}) == 4 and len(set(plots.CYCLE)) == len(plots.CYCLE)

@@ -1,0 +1,147 @@
+"""Shape annotations: what they catch, what the error says, how they are switched."""
+
+import os
+import subprocess
+import sys
+
+import jaxtyping
+import numpy as np
+import pytest
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from xattn_edu import ShapeError, check_shapes
+from xattn_edu.shapes import shaped
+
+
+@shaped
+def similarity(
+    query: Float[Tensor, "*batch query dim"], key: Float[Tensor, "*batch key dim"]
+) -> Float[Tensor, "*batch query key"]:
+    return query @ key.mT
+
+
+@shaped
+def pixels(image: Float[Tensor, "height width 3"], mask: Float[Tensor, "height width"] | None = None) -> int:
+    return image.numel()
+
+
+@shaped
+def forgets_to_transpose(tokens: Float[Tensor, "token dim"]) -> Float[Tensor, "dim token"]:
+    return tokens
+
+
+@pytest.mark.parametrize("batch", [(), (2,), (2, 3)])
+def test_right_shapes_pass(batch):
+    assert similarity(torch.ones(*batch, 4, 8), key=torch.ones(*batch, 5, 8)).shape == (*batch, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (
+            lambda: similarity(torch.ones(4, 8), torch.ones(5, 7)),
+            r"similarity: key .*\(5, 7\).* 'dim' is 7 .* 8 in query",
+        ),
+        (lambda: similarity(torch.ones(2, 4, 8), torch.ones(3, 5, 8)), r"'batch' is \(3,\) here but \(2,\) in query"),
+        (lambda: similarity(torch.ones(2, 4, 8), torch.ones(5, 8)), r"'batch' is \(\) here but \(2,\) in query"),
+        (lambda: similarity(key=torch.ones(5, 8), query=torch.ones(8)), r"query .*\(8,\).*: 1 axes instead of 2"),
+        (lambda: pixels(torch.ones(4, 4)), r'"height width 3": 2 axes instead of 3'),
+        (lambda: pixels(torch.ones(1, 4, 4, 3)), "4 axes instead of 3"),
+        (lambda: pixels(torch.ones(3, 4, 4)), "an axis of size 3 is 4 here"),
+        (lambda: pixels(torch.ones(4, 5, 3), torch.ones(5, 5)), "mask .* 'height' is 5 here but 4 in image"),
+    ],
+)
+def test_the_error_names_the_argument_and_the_axis(call, says):
+    with pytest.raises(ShapeError, match=says):
+        call()
+
+
+def test_a_method_is_named_with_its_class():
+    class Layer:
+        @shaped
+        def forward(self, tokens: Float[Tensor, "token dim"]):
+            return tokens
+
+    with pytest.raises(ShapeError, match=r"Layer\.forward: tokens has shape \(2,\)"):
+        Layer().forward(torch.ones(2))
+
+
+def test_a_result_of_the_wrong_shape_is_caught():
+    with pytest.raises(TypeError, match=r"(?s)return value .*forgets_to_transpose.*f32\[2,3\].*dim token"):
+        forgets_to_transpose(torch.ones(2, 3))
+    assert forgets_to_transpose(torch.ones(3, 3)).shape == (3, 3)
+
+
+@pytest.mark.parametrize("wrong", [torch.ones(4, 4, 3, dtype=torch.int64), np.ones((4, 4, 3)), 3.0])
+def test_another_type_is_no_shape_error(wrong):
+    with pytest.raises(jaxtyping.TypeCheckError, match="image"):
+        pixels(wrong)
+
+
+def test_missing_and_unknown_arguments_are_ordinary_type_errors():
+    with pytest.raises(TypeError, match="missing a required argument: 'image'"):
+        pixels()
+    with pytest.raises(TypeError, match="unexpected keyword argument 'picture'"):
+        pixels(torch.ones(4, 4, 3), picture=1)
+
+
+def test_a_union_of_shapes_takes_each_and_is_not_blamed_for_another_argument():
+    @shaped
+    def f(a: Float[Tensor, "token"] | Float[Tensor, "token dim"], b: Float[Tensor, "token"]) -> None: ...
+
+    f(torch.ones(3), torch.ones(3))
+    f(torch.ones(3, 4), torch.ones(3))
+    for a in (torch.ones(3), torch.ones(3, 4)):
+        with pytest.raises(TypeError, match="parameter 'b'"):
+            f(a, torch.ones(2))
+
+
+def test_an_anonymous_axis_is_never_the_one_that_disagrees():
+    @shaped
+    def f(a: Float[Tensor, "_ dim"], b: Float[Tensor, "_ dim"]) -> None: ...
+
+    f(torch.ones(4, 3), torch.ones(5, 3))
+    with pytest.raises(ShapeError, match="'dim' is 2 here but 3 in a"):
+        f(torch.ones(4, 3), torch.ones(5, 2))
+
+
+def test_errors_of_the_function_itself_pass_through():
+    @shaped
+    def f(a: Float[Tensor, "n"]) -> None:
+        raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match="mine"):
+        f(torch.ones(2))
+
+
+def test_checks_switch_on_and_off_while_running():
+    wrong = torch.ones(2, 3)
+    try:
+        check_shapes(False)
+        assert forgets_to_transpose(wrong) is wrong
+        check_shapes()
+        with pytest.raises(TypeError):
+            forgets_to_transpose(wrong)
+    finally:
+        check_shapes(True)
+
+
+def test_the_environment_sets_the_switch_at_import():
+    program = """
+import importlib, os, torch, xattn_edu, xattn_edu.shapes as shapes
+for value in (None, "", "0", "1"):
+    os.environ.pop("XATTN_CHECK_SHAPES", None)
+    if value is not None:
+        os.environ["XATTN_CHECK_SHAPES"] = value
+    importlib.reload(shapes)
+    @shapes.shaped
+    def f(a: shapes.jaxtyping.Float[torch.Tensor, "n"]): return "unchecked"
+    try:
+        print(f(torch.ones(1, 1)))
+    except shapes.ShapeError:
+        print("checked")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=os.environ)
+    assert done.stdout.split() == ["unchecked", "unchecked", "unchecked", "checked"]
