@@ -10,7 +10,10 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 from numpy import ndarray
 
 QUERY, KEY, VALUE, OUTPUT = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
@@ -63,9 +66,11 @@ def attention_heatmap(
     ax.imshow(array, cmap=WEIGHTS, vmin=0, vmax=top, aspect="auto" if array.shape[0] != array.shape[1] else "equal")
     ax.spines[:].set_visible(False)
     for axis, labels in ((ax.yaxis, queries), (ax.xaxis, keys)):
-        if labels is not None:
+        if labels is None:
+            axis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+        else:
             axis.set_ticks(range(len(labels)), labels)
-            axis.set_tick_params(length=0)
+        axis.set_tick_params(length=0)
     if keys is not None and max(map(len, keys)) > 3:
         ax.tick_params(axis="x", labelrotation=45)
     ax.set_xlabel("key", color=KEY)
@@ -99,7 +104,8 @@ def patch_grid(
             square = array[row * patch : (row + 1) * patch, column * patch : (column + 1) * patch]
             apart[top : top + patch, left : left + patch] = square
             if numbers and rows * columns <= 64:
-                ax.text(left, top, str(row * columns + column), color="#E69F00", fontsize=8, ha="left", va="top")
+                number = ax.text(left, top, str(row * columns + column), color="#FFB000", fontsize=8, va="top")
+                number.set_path_effects([withStroke(linewidth=1.5, foreground="black")])
     ax.imshow(apart, cmap="gray", vmin=0, vmax=1)
     ax.set_axis_off()
     _set_title(ax, title)
@@ -116,9 +122,11 @@ def attention_over_image(image: Any, weights: Any, *, title: str = "", ax: Axes 
         raise ValueError(f"weights must be a grid (rows, columns) of patches, given {grid.shape}: reshape them first")
     ax = _axes(ax, (2.6, 2.6))
     extent = (0, array.shape[1], array.shape[0], 0)
-    ax.imshow(array, cmap="gray", vmin=0, vmax=1, extent=extent)
-    strength = grid / max(float(grid.max()), 1e-12)
-    ax.imshow(strength, cmap="inferno", vmin=0, vmax=1, extent=extent, alpha=0.65, interpolation="bilinear")
+    ax.imshow(0.6 * array, cmap="gray", vmin=0, vmax=1, extent=extent)  # dimmed, so that the weights shine
+    strength = np.clip(grid / max(float(grid.max()), 1e-12), 0, 1)
+    light = np.broadcast_to(to_rgba("#FFB000"), (*grid.shape, 4)).copy()
+    light[..., 3] = 0.9 * strength
+    ax.imshow(light, extent=extent, interpolation="nearest")
     ax.set_axis_off()
     _set_title(ax, title)
     return ax
