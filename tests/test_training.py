@@ -40,7 +40,7 @@ def small_set(samples=53, classes=3, seed=0):
     images = torch.randn(samples, 1, 8, 8, generator=generator)
     for image, label in zip(images, labels):
         row, column = divmod(int(label), 2)
-        image[0, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] += 1.5
+        image[0, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] += 2
     return TensorDataset(images, labels)
 
 
@@ -336,6 +336,24 @@ def test_full_disk_keeps_the_checkpoint_before(tmp_path):
     assert same(state(straight), state(resumed))
 
 
+def test_checkpoint_at_the_end_of_an_epoch_has_its_row(tmp_path):
+    """7 steps an epoch, a checkpoint every 7 steps, and a stop between the last step and the epoch's row."""
+    run = RUN | {"checkpoint": tmp_path / "run.safetensors", "checkpoint_every": 7}
+    with pytest.raises(Interrupted):
+        train(small_model(), small_set(), **run, evaluate=interrupted(lambda model: {}, 1))
+    history = train(small_model(), small_set(), **run)
+    assert history["epoch"] == [1, 2, 3] and history["step"] == [7, 14, 21]
+
+
+def test_write_atomically_does_not_touch_the_old_file(tmp_path):
+    """Whoever has the old file open goes on reading the old file: it was replaced, not written over."""
+    write_atomically(tmp_path / "file", b"old")
+    with open(tmp_path / "file", "rb") as reader:
+        write_atomically(tmp_path / "file", b"new")
+        assert reader.read() == b"old"
+    assert (tmp_path / "file").read_bytes() == b"new"
+
+
 def test_write_atomically_leaves_the_old_file_when_it_fails(tmp_path, monkeypatch):
     write_atomically(tmp_path / "file", b"old")
 
@@ -458,19 +476,29 @@ def _process(rank, processes, port, folder):
         places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
         places |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
         os.environ.update({name: str(value) for name, value in places.items()})
-    model = small_model(seed=rank, stochastic_depth=0.0)  # all begin with the first process's weights
     test_set = small_set(31, seed=1)
-    history = train(
-        model,
-        small_set(41),  # batches of 8, the last of one sample: the second process gets none of it
-        **RUN | {"augment": None},
-        evaluate=lambda model: {"test accuracy": accuracy(model, test_set)},
-        checkpoint=Path(folder) / f"checkpoint{processes}.safetensors",
-        checkpoint_every=4,
-    )
+    run = RUN | {
+        "batch_size": 7,  # 4 samples for one process, 3 for the other; of the last batch, a single one, 1 and 0
+        "evaluate": lambda model: {"test accuracy": accuracy(model, test_set)},
+        "checkpoint": Path(folder) / f"checkpoint{processes}.safetensors",
+        "checkpoint_every": 4,
+    }
+    if processes > 1:  # stopped in the middle of the second epoch
+        with pytest.raises(Interrupted):
+            train(
+                small_model(seed=rank, stochastic_depth=0.0),
+                small_set(43),
+                **run | {"augment": interrupted(same_images, 13)},
+            )
+    model = small_model(seed=rank, stochastic_depth=0.0)  # all begin with the first process's weights
+    history = train(model, small_set(43), **run | {"augment": same_images})
     torch.save((state(model), without_times(history)), Path(folder) / f"{rank}_of_{processes}.pt")
     if processes > 1:
         torch.distributed.destroy_process_group()
+
+
+def same_images(images):
+    return images
 
 
 def test_two_processes_do_what_one_does(tmp_path):
