@@ -3,7 +3,8 @@
     python datasets/fashion_mnist/make_subset.py [--source FOLDER]
 
 Of each class the first 1,200 training images and the first 200 test images are kept, in their original order: nothing
-is chosen by hand or by chance. (A Python built on zlib-ng packs the same pixels into other bytes.) The full set is Debian's package dataset-fashion-mnist (or the four published files).
+is chosen by hand or by chance. The full set is Debian's package dataset-fashion-mnist (or the four published files).
+A Python built on zlib-ng packs the same pixels into other bytes.
 """
 
 import argparse
