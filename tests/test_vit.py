@@ -157,16 +157,20 @@ def test_a_resized_model_takes_images_of_the_new_size_and_no_others(positions, s
     class_position = model.positions[:, 0].clone()
     model.resize(size)
     height, width = (size, size) if isinstance(size, int) else size
-    logits, weights = model(draw(2, 3, height, width, dtype=torch.float32), return_weights=True)
+    images = draw(2, 3, height, width, dtype=torch.float32)
+    logits, weights = model(images, return_weights=True)
     assert logits.shape == (2, 5) and logits.isfinite().all()
     assert weights[0].shape[-1] == 1 + height * width // 16
     torch.testing.assert_close(model.positions[:, 0], class_position)
+    torch.testing.assert_close(model.patch_embedding.pointwise(images), model.patch_embedding(images))
     assert model.positions.requires_grad == (positions == "learned")
     with pytest.raises(ValueError, match="images must be"):
         model(torch.ones(2, 3, 8, 12))
     again = small(image_size=size, positions=positions).eval()
     again.load_state_dict(model.state_dict())
-    torch.testing.assert_close(again(torch.ones(1, 3, height, width)), model(torch.ones(1, 3, height, width)))
+    torch.testing.assert_close(again(images), logits)
+    model.resize((12, 20))
+    assert model(torch.ones(1, 3, 12, 20)).shape == (1, 5)
 
 
 def test_resizing_to_a_size_that_does_not_divide_leaves_the_model_as_it_was():
