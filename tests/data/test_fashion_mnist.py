@@ -62,6 +62,11 @@ def test_subset_has_the_pixels_it_was_made_with(split, total):
     assert data.images[:, 0, 0].mean() < 1 < 60 < data.images[:, 14, 14].mean()  # clothes lie in the middle, on black
 
 
+def test_subset_begins_as_the_published_test_set_does():
+    first = [CLASSES[label] for label in load("test").labels[:5]]
+    assert first == ["ankle boot", "pullover", "trouser", "trouser", "shirt"]
+
+
 def test_subset_images_and_labels_belong_together():
     """A trouser is tall and narrow, a sneaker flat, a pullover fills the frame: a shuffled or shifted list would not."""
     data = load("train")
@@ -69,6 +74,11 @@ def test_subset_images_and_labels_belong_together():
     assert mean["trouser"][26, 12] > 100 > 20 > mean["sneaker"][26, 12]
     assert mean["trouser"][14, 2] < 5 < 50 < mean["pullover"][20, 4]
     assert mean["ankle boot"][6, 20] > 50 > 10 > mean["sneaker"][6, 20]
+
+
+def test_arrays_can_be_changed_without_harm():
+    load("test").images[:] = 0
+    assert load("test").images.any()
 
 
 def test_no_image_occurs_twice():
@@ -174,10 +184,8 @@ def test_subset_is_the_first_of_each_class(split):
 @pytest.mark.slow
 @needs_full
 def test_script_makes_the_same_files_again(tmp_path):
-    script = SUBSET_FOLDER / "make_subset.py"
-    source = fashion_mnist._full_folder(None)
-    command = [sys.executable, str(script), "--source", str(source), "--target", str(tmp_path)]
-    subprocess.run(command, check=True)
+    arguments = ["--source", fashion_mnist._full_folder(None), "--target", tmp_path]
+    subprocess.run([sys.executable, SUBSET_FOLDER / "make_subset.py", *arguments], check=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*NAMES, "checksums.sha256"])
     for name in NAMES:
         made, shipped = (tmp_path / name).read_bytes(), (SUBSET_FOLDER / name).read_bytes()
@@ -186,12 +194,23 @@ def test_script_makes_the_same_files_again(tmp_path):
             assert made == shipped
 
 
+def script():
+    """datasets/fashion_mnist/make_subset.py as a module."""
+    spec = importlib.util.spec_from_file_location("make_subset", SUBSET_FOLDER / "make_subset.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_script_keeps_the_first_of_each_class():
+    full = fashion_mnist.ImageSet(np.arange(30, dtype=np.uint8), np.tile(np.arange(10), 3))
+    images, labels = script().subset(full, 2)
+    assert images.tolist() == list(range(20)) and labels.tolist() == [*range(10)] * 2
+
+
 @pytest.mark.parametrize("system", [3, 10, 255])
 def test_script_writes_the_same_header_with_every_python(monkeypatch, system):
     """Byte 9 of what gzip.compress returns is 3, 10 or 255, depending on Python's version and the system."""
-    spec = importlib.util.spec_from_file_location("make_subset", SUBSET_FOLDER / "make_subset.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
     honest = gzip.compress
 
     def compress(data, **settings):
@@ -201,7 +220,7 @@ def test_script_writes_the_same_header_with_every_python(monkeypatch, system):
 
     monkeypatch.setattr(gzip, "compress", compress)
     array = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    packed = script.idx_gz(array)
+    packed = script().idx_gz(array)
     assert packed[:10] == bytes.fromhex("1f8b0800000000000203")
     assert (parse_idx(gzip.decompress(packed)) == array).all()
 
@@ -269,7 +288,8 @@ def copy(tmp_path, monkeypatch):
 
 
 def flip(content):
-    return content[:5000] + bytes([content[5000] ^ 1]) + content[5001:]
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
 DAMAGE = {
@@ -287,18 +307,20 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_damaged_file_is_refused(copy, damage):
-    path = copy / IMAGES
+@pytest.mark.parametrize("name", NAMES)
+def test_damaged_file_is_refused(copy, name, damage):
+    path = copy / name
+    split, other = ("train", "test") if name in FILES["train"] else ("test", "train")
     original = path.read_bytes()
     content = DAMAGE[damage](original)
     path.write_bytes(content)
     with pytest.raises(ValueError) as error:
-        load("test")
+        load(split)
     message = str(error.value)
     assert str(path) in message and f"{len(content):,} bytes" in message
     assert hashlib.sha256(original).hexdigest() in message and hashlib.sha256(content).hexdigest() in message
     assert "git checkout -- datasets/fashion_mnist" in message
-    assert len(load("train")) == 12_000  # whose files are whole
+    assert len(load(other)) == SPLITS[other][0]  # whose files are whole
 
 
 @pytest.mark.parametrize("split", FILES)
@@ -430,6 +452,23 @@ def test_idx_round_trip(shape, seed):
     parsed = parse_idx(idx(array))
     assert parsed.dtype == np.uint8 and parsed.shape == array.shape and (parsed == array).all()
     assert parsed.flags.writeable
+
+
+@given(start=st.sampled_from([b"", b"\0\0\x08\1", b"\0\0\x08\2\0\0\0"]), rest=st.binary(max_size=40))
+def test_idx_of_anything_is_read_right_or_refused(start, rest):
+    try:
+        array = parse_idx(start + rest)
+    except ValueError:
+        return
+    assert idx(array) == start + rest
+
+
+@given(position=st.integers(0, 15), change=st.integers(1, 255))
+def test_idx_with_a_changed_header_is_refused(position, change):
+    changed = bytearray(idx(SMALL))
+    changed[position] ^= change
+    with pytest.raises(ValueError):
+        parse_idx(changed)
 
 
 def test_idx_cut_anywhere_is_refused():
