@@ -100,8 +100,8 @@ def vit_macs(
 def peak_memory(function: Callable[..., object], *arguments: Any) -> int:
     """Bytes that torch holds at most, above what it held before, while `function(*arguments)` runs (result included).
 
-    On the CPU from the profiler's record of every allocation: exact, and the same on every machine. On CUDA, if it is
-    in use, from torch's allocator.
+    On the CPU from the profiler's record of every allocation, exact to the byte (some kernels take a buffer for each
+    thread, so the number of threads can show). On CUDA, if it is in use, from torch's allocator.
     """
     if torch.cuda.is_available() and torch.cuda.memory_allocated():
         torch.cuda.reset_peak_memory_stats()

@@ -15,7 +15,7 @@ from numpy import ndarray
 from torch import Tensor, nn
 
 from xattn_edu import numpy_attention, vit
-from xattn_edu.attention import MultiHeadAttention, split_heads
+from xattn_edu.attention import MultiHeadAttention, attention, merge_heads, split_heads
 from xattn_edu.attention import attention_rollout as reference_rollout
 from xattn_edu.costs import vit_macs
 
@@ -61,17 +61,17 @@ def _compare(given: Any, expected: Any, where: str, causes: dict[str, Any] | Non
         raise Wrong(f"{where}: expected a {kind.__name__}, given a {type(given).__name__}")
     if tuple(given.shape) != tuple(expected.shape):
         raise Wrong(f"{where}: expected shape {tuple(expected.shape)}, given {tuple(given.shape)}")
+    if str(expected.dtype).endswith("bool") and not str(given.dtype).endswith("bool"):
+        raise Wrong(f"{where}: a mask is made of True and False, given {given.dtype}: compare instead of computing")
     if _close(given, expected):
         return
-    known = [cause for cause, result in (causes or {}).items() if _close(given, result)]
+    known = [cause for cause, result in (causes or {}).items() if result is not None and _close(given, result)]
     raise Wrong(f"{where}: right shape, wrong numbers. " + (known[0] if known else ""))
 
 
 def _close(given: Any, expected: Any) -> bool:
     given, expected = (np.asarray(a.detach() if isinstance(a, Tensor) else a) for a in (given, expected))
-    if given.shape != expected.shape or (expected.dtype == bool) != (given.dtype == bool):
-        return False
-    return np.allclose(given, expected, rtol=1e-5, atol=1e-6)
+    return given.shape == expected.shape and np.allclose(given, expected, rtol=1e-5, atol=1e-6)
 
 
 # ---------------------------------------------------------------------------------------- 01 attention in NumPy
@@ -81,10 +81,16 @@ def _close(given: Any, expected: Any) -> bool:
 def stable_softmax(answer: Answer) -> str:
     """softmax(scores) over the last axis, for scores of any size."""
     draw = np.random.default_rng(1)
-    for scores in (draw.normal(size=5), draw.normal(size=(3, 4)), draw.normal(size=(2, 3, 7)) * 5):
-        over_all = np.exp(scores) / np.exp(scores).sum()
-        over_rows = np.exp(scores) / np.exp(scores).sum(0)
-        causes = {"Did you sum over all axes?": over_all, "Did you sum over the first axis, not the last?": over_rows}
+    for scores in (draw.normal(size=(3, 4)), draw.normal(size=5), draw.normal(size=(2, 3, 7)) * 5):
+        exponentials = np.exp(scores)
+        causes = {
+            "Each row should add up to 1: did you sum over all axes?": exponentials / exponentials.sum(),
+            "Each row should add up to 1: did you sum over the first axis, not the last?": exponentials
+            / exponentials.sum(0),
+            "Each row should add up to 1: divide by the row's sum.": exponentials,
+            "The division by the row's sum is missing.": np.exp(scores - scores.max(-1, keepdims=True)),
+            "Divide by the sum of the row, not by its mean.": exponentials / exponentials.mean(-1, keepdims=True),
+        }
         _compare(answer(scores.copy()), numpy_attention.softmax(scores), f"scores of shape {scores.shape}", causes)
     for size in (1e3, 1e5, -1e5):
         scores = draw.normal(size=(4, 6)) + size
@@ -95,7 +101,10 @@ def stable_softmax(answer: Answer) -> str:
         _compare(given, numpy_attention.softmax(scores), f"scores around {size:g}")
     apart = np.array([[0.0, 1000.0], [2000.0, 0.0]])
     with np.errstate(all="ignore"):
-        _compare(answer(apart), numpy_attention.softmax(apart), "rows whose largest scores are far apart")
+        given = answer(apart.copy())
+    if given is not None and not np.isfinite(given).all() or np.shape(given) == (2, 2) and (given[0] == 0).all():
+        raise Wrong("rows whose largest scores are far apart: subtract from each row its own largest score")
+    _compare(given, numpy_attention.softmax(apart), "rows whose largest scores are far apart")
     return "right, for scores of any size and any number of axes"
 
 
@@ -111,6 +120,7 @@ def window_mask(answer: Answer) -> str:
             "It looks both ways.": abs(i - j) <= reach,
             "It never forgets: keys before i - reach should be out.": j <= i,
             "The window is one too narrow: i - reach itself is in.": (j <= i) & (j > i - reach),
+            "A query sees itself, too.": (j < i) & (j >= i - reach),
         }
         _compare(answer(length, reach), expected, f"length {length}, reach {reach}", causes)
     return "right: each query sees itself and the `reach` keys before it"
@@ -120,17 +130,29 @@ def window_mask(answer: Answer) -> str:
 def grad_key(answer: Answer) -> str:
     """grad_key(grad_output, query, key, value): the gradient of attention's output with respect to the keys."""
     draw = np.random.default_rng(2).normal
-    for n, m, d, c in ((3, 4, 5, 2), (1, 6, 2, 3), (4, 4, 3, 3)):
+    for n, m, d, c in ((4, 4, 4, 3), (3, 4, 5, 2), (1, 6, 2, 3)):
         query, key, value, grad_output = draw(size=(n, d)), draw(size=(m, d)), draw(size=(m, c)), draw(size=(n, c))
         weights = numpy_attention.attention(query, key, value)[1]
         expected = numpy_attention.attention_backward(grad_output, query, key, value, weights)[1]
-        no_jacobian = (grad_output @ value.T).T @ query / np.sqrt(d)
+        grad_weights = grad_output @ value.T
+        no_jacobian = grad_weights.T @ query / np.sqrt(d)
+        no_average = (weights * grad_weights).T @ query / np.sqrt(d)
+        average = (weights * grad_weights).sum(-1, keepdims=True)
+        grad_scores = weights * (grad_weights - average) / np.sqrt(d)
         causes = {
+            "In softmax's backward pass the average over the row must be subtracted.": no_average,
+            "This sums over keys; a key's gradient sums over queries: transpose.": grad_scores @ query
+            if n == m
+            else None,
+            "Each score is q . k: its derivative with respect to k is q, not k.": grad_scores.T @ key
+            if n == m
+            else None,
             "The 1/sqrt(d) is missing.": expected * np.sqrt(d),
             "The 1/sqrt(d) is there twice.": expected / np.sqrt(d),
             "The gradient has not been sent back through softmax.": no_jacobian,
         }
-        _compare(answer(grad_output, query, key, value), expected, f"{n} queries, {m} keys, width {d}", causes)
+        arguments = (array.copy() for array in (grad_output, query, key, value))
+        _compare(answer(*arguments), expected, f"{n} queries, {m} keys, width {d}", causes)
     return "right, equal to the library's hand-derived gradient"
 
 
@@ -151,7 +173,7 @@ def heads_apart(answer: Answer) -> str:
             ).permute(0, 3, 1, 2),
         }
         where = f"batch {batch}, {token} tokens, width {width}, {heads} heads"
-        _compare(answer(tokens, heads), split_heads(tokens, heads), where, causes)
+        _compare(answer(tokens.clone(), heads), split_heads(tokens, heads), where, causes)
     return "right: every head sees every token, and its own block of channels"
 
 
@@ -164,6 +186,8 @@ def attention_parameters(answer: Answer) -> str:
             "Each of the four linear layers has a bias too.": expected - 4 * width,
             "Keys and values are projected from the context, which is context_width wide.": 4 * width**2 + 4 * width,
             "The output projection is missing.": expected - width**2 - width,
+            "Values, too, are projected from the context.": expected - (context_width - width) * width,
+            "A bias is as wide as the layer's output.": expected + 2 * (context_width - width),
             "Heads divide the width among them: more heads are not more parameters.": expected * heads,
         }
         where = f"width {width}, {heads} heads, context {context_width} wide"
@@ -175,7 +199,7 @@ def attention_parameters(answer: Answer) -> str:
 def cross_attention(answer: Answer) -> str:
     """cross_attention(layer, tokens, context): the layer's output with keys and values from the context."""
     generator = torch.Generator().manual_seed(3)
-    for batch, n, m, width, heads in ((2, 3, 5, 8, 2), (1, 4, 4, 8, 4), (2, 1, 6, 4, 1)):
+    for batch, n, m, width, heads in ((1, 4, 4, 8, 4), (2, 3, 5, 8, 2), (2, 1, 6, 4, 1)):
         torch.manual_seed(4)
         layer = MultiHeadAttention(width, heads).double()
         tokens = torch.randn(batch, n, width, generator=generator, dtype=torch.double)
@@ -186,14 +210,29 @@ def cross_attention(answer: Answer) -> str:
         hook.remove()
         one_head = copy.copy(layer)
         one_head.heads = 1
+        unscaled, by_width = copy.deepcopy(layer), copy.deepcopy(layer)
+        for parameter in unscaled.query.parameters():
+            parameter.data *= (width // heads) ** 0.5
+        for parameter in by_width.query.parameters():
+            parameter.data /= heads**0.5
         causes = {
+            "The division by sqrt(d) is missing.": unscaled(tokens, context),
+            "d is the width of a head, not of the layer.": by_width(tokens, context),
             "This is self-attention: nothing came from the context.": layer(tokens),
             "Roles are swapped: the tokens ask, the context answers.": layer(context, tokens),
             "The output projection is missing.": merged[0],
             "The heads were not kept apart.": one_head(tokens, context),
         }
+        if n == m:
+            split = functools.partial(split_heads, heads=heads)
+            for cause, keys, values in (
+                ("The values came from the tokens.", context, tokens),
+                ("The keys came from the tokens.", tokens, context),
+            ):
+                mixed, _ = attention(split(layer.query(tokens)), split(layer.key(keys)), split(layer.value(values)))
+                causes[cause] = layer.output(merge_heads(mixed))
         where = f"{n} queries, {m} keys, {heads} heads"
-        _compare(answer(layer, tokens, context), expected, where, causes)
+        _compare(answer(layer, tokens.clone(), context.clone()), expected, where, causes)
     return "right, equal to the library's layer"
 
 
@@ -217,8 +256,22 @@ def cut_patches(answer: Answer) -> str:
             .transpose(2, 3)
             .reshape(expected.shape),
         }
+        tall = images.transpose(2, 3)
+        six = images.reshape(batch, channel, patch, height // patch, patch, width // patch)
+        causes |= {
+            "Inside a patch the rows come before the columns.": expected.view(-1, channel, patch, patch)
+            .transpose(2, 3)
+            .reshape(expected.shape),
+            "Patches go down the columns, and inside a patch too.": vit.patchify(tall, patch)
+            .view(-1, channel, patch, patch)
+            .transpose(2, 3)
+            .reshape(expected.shape),
+            "Each axis splits into (which patch, which row inside), in this order.": six.permute(
+                0, 3, 5, 1, 2, 4
+            ).reshape(expected.shape),
+        }
         where = f"images of {channel}x{height}x{width}, patch {patch}"
-        _compare(answer(images, patch), expected, where, causes)
+        _compare(answer(images.clone(), patch), expected, where, causes)
     return "right, also for images that are not square"
 
 
@@ -233,7 +286,13 @@ def pre_norm_block(answer: Answer) -> str:
         tokens = torch.randn(batch, token, width, dtype=torch.double)
         mixed = tokens + block.attention(block.norm1(tokens))
         post = block.norm1(tokens + block.attention(tokens))
+        normed = block.norm1(tokens)
         causes = {
+            "The residual adds what was there before the norm: z, not LN(z).": _then_mlp(
+                block, normed + block.attention(normed)
+            ),
+            "The second norm is block.norm2.": mixed + block.mlp(block.norm1(mixed)),
+            "The second residual adds z', not z.": tokens + block.mlp(block.norm2(mixed)),
             "The first residual is missing: z' = z + ...": _then_mlp(block, block.attention(block.norm1(tokens))),
             "The second residual is missing: z'' = z' + ...": block.mlp(block.norm2(mixed)),
             "No norm before the attention.": _then_mlp(block, tokens + block.attention(tokens)),
@@ -243,7 +302,7 @@ def pre_norm_block(answer: Answer) -> str:
                 post + block.mlp(post)
             ),
         }
-        _compare(answer(tokens, block), block(tokens)[0], f"{token} tokens, width {width}", causes)
+        _compare(answer(tokens.clone(), block), block(tokens)[0], f"{token} tokens, width {width}", causes)
     return "right, equal to the library's block"
 
 
@@ -254,15 +313,22 @@ def _then_mlp(block: vit.Block, tokens: Tensor) -> Tensor:
 @_exercise
 def vit_parameters(answer: Answer) -> str:
     """vit_parameters(image_size, patch, width, depth, classes): every parameter of a ViT with MLP ratio 4."""
-    for image_size, patch, width, depth, classes in ((28, 7, 16, 1, 10), (32, 8, 24, 3, 5), (28, 4, 64, 2, 10)):
+    for image_size, patch, width, depth, classes in ((28, 7, 16, 3, 10), (32, 8, 24, 2, 5), (28, 4, 64, 1, 7)):
         model = vit.ViT(image_size, patch, width, depth, heads=1, classes=classes)
         expected = sum(p.numel() for p in model.parameters())
         causes = {
-            "The class token needs a position of its own.": expected - width,
-            "Either the norm after the last block is missing, or the class token and its position.": expected
-            - 2 * width,
+            "One vector as wide as the model is missing: the patch embedding's bias, the class token, or its position?": (
+                expected - width
+            ),
+            "Two vectors as wide as the model are missing: the last norm, or the class token and its position?": (
+                expected - 2 * width
+            ),
             "Position embeddings are missing.": expected - model.positions.numel(),
-            "The norms inside the blocks are missing (each: weight and bias).": expected - depth * 4 * width,
+            "In each block 4 vectors are missing: attention's four biases, or the two norms?": expected
+            - depth * 4 * width,
+            "A norm has a weight and a bias: half of them are missing.": expected - (depth * 2 + 1) * width,
+            "The MLP's two layers have biases: one 4 widths wide, one 1 wide.": expected - depth * 5 * width,
+            "The head has a bias.": expected - classes,
         }
         where = f"image {image_size}, patch {patch}, width {width}, depth {depth}, {classes} classes"
         _compare(answer(image_size, patch, width, depth, classes), expected, where, causes)
@@ -305,5 +371,10 @@ def rollout(answer: Answer) -> str:
             "Rows should sum to one: take half of each of attention and identity.": summed,
             "The layers are in the wrong order: a later layer stands on the left.": reference_rollout(weights[::-1]),
         }
-        _compare(answer(weights), expected, f"{layers} layers, {heads} heads, {token} tokens", causes)
+        _compare(
+            answer([layer.clone() for layer in weights]),
+            expected,
+            f"{layers} layers, {heads} heads, {token} tokens",
+            causes,
+        )
     return "right, equal to the library's"

@@ -17,8 +17,8 @@ from matplotlib.ticker import MaxNLocator
 from numpy import ndarray
 
 QUERY, KEY, VALUE, OUTPUT = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
-GREY = "#6E6E6E"
-CYCLE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+ORANGE, SKY, GREY = "#E69F00", "#56B4E9", "#6E6E6E"  # for everything that is none of the four above
+CYCLE = ["#000000", ORANGE, SKY, OUTPUT, GREY]
 WEIGHTS = "Blues"  # colour map of attention weights
 STYLE: dict[str, Any] = {
     "figure.dpi": 100,
@@ -172,7 +172,9 @@ def learning_curves(
     for number, (name, (x, y)) in enumerate(curves.items()):
         x, y = _array(x), _array(y)
         if x.shape != y.shape or x.ndim != 1 or not len(x):
-            raise ValueError(f"curve {name!r}: x {x.shape} and y {y.shape} must be as long as each other, and not empty")
+            raise ValueError(
+                f"curve {name!r}: x {x.shape} and y {y.shape} must be as long as each other, and not empty"
+            )
         color = CYCLE[number % len(CYCLE)]
         ax.plot(x, y, color=color, marker="o" if len(x) == 1 else None)
         ends.append((float(x[-1]), float(y[-1]), name, color))
@@ -181,7 +183,9 @@ def learning_curves(
     for x_end, y_end, name, color in sorted(ends, key=lambda end: end[1]):
         last = max(y_end, last + 0.07 * (high - low))  # names of curves that end together stand one above the other
         at = (x_end, last)
-        ax.annotate(name, at, xytext=(6, 0), textcoords="offset points", color=color, va="center", annotation_clip=False)
+        ax.annotate(
+            name, at, xytext=(6, 0), textcoords="offset points", color=color, va="center", annotation_clip=False
+        )
     ax.set_xlabel(xlabel)
     ax.set_ylabel(ylabel)
     _set_title(ax, title)

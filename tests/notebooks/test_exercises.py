@@ -207,6 +207,43 @@ WRONG = {
 }
 
 
+@pytest.mark.parametrize(
+    ("name", "answer", "said"),
+    [
+        (
+            "stable_softmax",
+            lambda s: np.exp(s - s.max()) / np.exp(s - s.max()).sum(-1, keepdims=True),
+            "its own largest",
+        ),
+        ("window_mask", lambda n, r: np.tril(np.ones((n, n), int)), "True and False"),
+        ("grad_key", lambda *a: _grad_key(*a, scale=False), "1/sqrt(d) is missing"),
+        ("heads_apart", lambda x, h: x.view(len(x), h, x.shape[1], -1), "view alone"),
+        ("attention_parameters", lambda w, h, c: _parameters(w, h, c) - 4 * w, "has a bias"),
+        ("cross_attention", lambda f, t, c: _cross(f, t, c, scale=False), "sqrt(d) is missing"),
+        ("cross_attention", lambda f, t, c: f(t), "self-attention"),
+        ("cut_patches", lambda x, p: x.reshape(patchify(x, p).shape), "reshape alone"),
+        ("pre_norm_block", lambda z, b: _block(z, b, first=False), "first residual"),
+        ("vit_parameters", lambda *a: _vit_parameters(*a) - a[4], "head has a bias"),
+        ("quadratic_share", lambda *a: _share(*a, products=1), "two products"),
+        ("rollout", lambda w: _rollout(w, reverse=True), "wrong order"),
+    ],
+)
+def test_a_known_mistake_is_named(name, answer, said, capsys) -> None:
+    getattr(exercises, name)(answer)
+    assert said in capsys.readouterr().out
+
+
+def test_an_answer_may_change_its_input_in_place(capsys) -> None:
+    def block_in_place(tokens, block):
+        tokens += block.attention(block.norm1(tokens))
+        tokens += block.mlp(block.norm2(tokens))
+        return tokens
+
+    with torch.no_grad():
+        exercises.pre_norm_block(block_in_place)
+    assert capsys.readouterr().out.startswith("✓")
+
+
 def test_every_exercise_has_wrong_answers() -> None:
     assert {parameters.values[1] for parameters in ALL} == set(WRONG)
 
