@@ -113,9 +113,10 @@ def test_what_counts(model, parameters, macs, attention_macs):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_torchs_own_attention(training):
+@pytest.mark.parametrize("mask", [None, torch.zeros(5, 5, dtype=torch.bool)], ids=["all", "masked"])
+def test_torchs_own_attention(mask, training):
     x = torch.zeros(2, 5, 8)
-    costs = count(nn.MultiheadAttention(8, 2, batch_first=True).train(training), x, x, x)
+    costs = count(nn.MultiheadAttention(8, 2, batch_first=True).train(training), x, x, x, None, True, mask)
     assert (costs.parameters, costs.macs, costs.attention_macs) == (288, PROJECTIONS + PRODUCTS, PRODUCTS)
 
 
