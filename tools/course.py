@@ -105,11 +105,11 @@ def prepare():
     works = PYTHON.exists() and subprocess.call([str(PYTHON), "-c", "import pip"], stderr=subprocess.DEVNULL) == 0
     if works and found == wanted:
         return
-    check_machine()
     if works and found.split("\n")[0] == str(ROOT):
         STAMP.unlink()
     else:
         # Nothing yet, or the rest of an interrupted installation, where any package may be half there.
+        check_machine()
         if VENV.exists():
             shutil.rmtree(str(VENV))
         VENV.mkdir()
