@@ -95,10 +95,10 @@ def test_subset_stays_small_and_loads_fast():
     assert sum((SUBSET_FOLDER / name).stat().st_size for name in NAMES) < 10_000_000
     seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()  # of this process alone: others may keep the machine busy
         load("train")
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 2  # 0.1 on an idle machine
+        seconds.append(time.process_time() - start)
+    assert min(seconds) < 0.5  # 0.1 on a 2-core machine
 
 
 def test_datasets_folder_is_no_package():
