@@ -65,7 +65,7 @@ def lab(tmp_path):
         yield f"http://127.0.0.1:{port}/lab/tree/{NOTEBOOK}?token=secret"
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(120)
 
 
 def test_the_first_notebook_runs_in_the_browser(lab):
@@ -76,8 +76,8 @@ def test_the_first_notebook_runs_in_the_browser(lab):
         addresses = []
         page.on("request", lambda request: addresses.append(request.url))
         page.on("websocket", lambda socket: addresses.append(socket.url))
-        page.goto(lab)
-        page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+        page.goto(lab, timeout=240_000)
+        page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=240_000)
         assert page.locator(".jp-Dialog").count() == 0  # neither news nor the choice of a kernel
         cells = page.evaluate(RUN_ALL)
 
@@ -90,7 +90,7 @@ def test_the_first_notebook_runs_in_the_browser(lab):
         assert figures
         page.evaluate(SHOW_CELL, figures[0])
         image = page.locator(".jp-OutputArea-output img").first
-        image.wait_for(timeout=10_000)
+        image.wait_for(timeout=60_000)
         assert image.evaluate("image => image.naturalWidth") > 100
 
         assert len(addresses) > 10
