@@ -2,12 +2,14 @@
 
 import os
 
+import matplotlib
 import pytest
 
 os.environ.setdefault("XATTN_CHECK_SHAPES", "1")
 os.environ.setdefault("XATTN_PROFILE", "ci")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("MPLBACKEND", "agg")
+
+matplotlib.use("agg")  # not by MPLBACKEND, which would reach the notebooks' kernels and take their figures away
 
 
 @pytest.fixture(params=[True, False], ids=["checked", "unchecked"])

@@ -7,9 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from xattn_edu import MultiHeadAttention, attention, attention_rollout, causal_mask, fused_attention
 from xattn_edu import numpy_attention as na
-from xattn_edu.attention import merge_heads, split_heads
+from xattn_edu.attention import (
+    MultiHeadAttention,
+    attention,
+    attention_rollout,
+    causal_mask,
+    fused_attention,
+    merge_heads,
+    split_heads,
+)
 from xattn_edu.convert import attention_from_torch
 
 several = settings(max_examples=30, deadline=None, derandomize=True)

@@ -65,6 +65,9 @@ CAUSES = (  # what pip's log says, and what the reader can do about it; the firs
 )
 
 
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
 class Stop(Exception):
     """Ends the program with one line that says what to do."""
 
@@ -256,8 +259,11 @@ def notebooks(port, rest):
     for path in paths:
         if run(*execute, "--ExecutePreprocessor.record_timing=False", path, **REPRODUCIBLE):
             raise Stop(f"{path} stopped with the error above and is as it was")
-        # The rest of the metadata names versions, which would make a difference on every machine.
         notebook = json.loads((ROOT / path).read_text(encoding="utf-8"))
+        for cell in notebook["cells"]:  # a stored progress bar would stand at 0 % for ever
+            if "outputs" in cell:
+                cell["outputs"] = [output for output in cell["outputs"] if WIDGET not in output.get("data", {})]
+        # The rest of the metadata names versions, which would make a difference on every machine.
         kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
         notebook["metadata"] = {"kernelspec": kernel, "language_info": {"name": "python"}}
         text = json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"

@@ -4,19 +4,17 @@ import xattn_edu as xe
 model = xe.create_model("deit_tiny_patch16_224")
 """
 
-from xattn_edu.attention import MultiHeadAttention, attention, attention_rollout, causal_mask, fused_attention
+from xattn_edu.attention import MultiHeadAttention, attention_rollout, causal_mask
 from xattn_edu.registry import create_model, list_models
 from xattn_edu.shapes import ShapeError, check_shapes
 
 __all__ = [
     "MultiHeadAttention",
     "ShapeError",
-    "attention",
     "attention_rollout",
     "causal_mask",
     "check_shapes",
     "create_model",
-    "fused_attention",
     "list_models",
 ]
 __version__ = "0.1.0"

@@ -30,7 +30,8 @@ def attention(
 ) -> tuple[Float[Tensor, "*batch query channel"], Float[Tensor, "*batch query key"]]:
     """softmax(q k^T / sqrt(d)) v and the weights, written out: equation (1) of Vaswani et al.
 
-    `mask` broadcasts to (..., query, key); a query that may look at no key gets zeros. Raises ValueError for widths
+    `mask` broadcasts to (..., query, key); a query that may look at no key gets zeros. What is masked must be finite: a
+    weight of 0 times inf or NaN is NaN. Raises ValueError for widths
     or token counts that do not match and for a mask that does not fit, TypeError for a mask that is not True/False.
     """
     mask = _check(query, key, value, mask)
@@ -57,7 +58,7 @@ def fused_attention(
     mask = _check(query, key, value, mask)
     if mask is None:
         return F.scaled_dot_product_attention(query, key, value)
-    # The kernel leaves rows without any key undefined. Let them look everywhere, then set them to zero.
+    # What a kernel makes of a row without any key is not promised. Let such rows look everywhere, then set them to zero.
     some_key = mask.any(dim=-1, keepdim=True)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask | ~some_key).masked_fill(~some_key, 0.0)
 

@@ -57,7 +57,10 @@ def count(model: nn.Module, *example_inputs: Tensor, depth: int = 1) -> Costs:
     The model runs once on shapes alone (torch's meta device): nothing is computed, so the largest model counts in a
     moment, and neither the model nor the inputs change. Parts are the model's children and its own parameters;
     `depth=2` looks one level further in. MACs are for the whole batch given: use batch 1 to compare with papers.
+    Raises ValueError for a depth below 1.
     """
+    if depth < 1:
+        raise ValueError(f"depth says how many levels of parts to look into: 1 or more, given {depth}")
     # Weights become shapes before the model is copied, so that no numbers are copied.
     tensors = (*model.parameters(), *model.buffers())
     shapes = {id(x): x.detach().to("meta").requires_grad_(x.requires_grad) for x in tensors}

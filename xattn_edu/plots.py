@@ -112,10 +112,12 @@ def patch_grid(
     return ax
 
 
-def attention_over_image(image: Any, weights: Any, *, title: str = "", ax: Axes | None = None) -> Axes:
+def attention_over_image(
+    image: Any, weights: Any, *, full: float | None = None, title: str = "", ax: Axes | None = None
+) -> Axes:
     """One query's attention over a grid of patches (rows, columns), laid over the image it comes from.
 
-    Patches shine by their weight relative to the largest. Raises ValueError for weights that are not a grid.
+    Patches shine by their weight: not at 0 and fully at `full` (the largest weight, unless given). Raises ValueError for weights that are not a grid.
     """
     array, grid = _image(image), _array(weights)
     if grid.ndim != 2:
@@ -123,7 +125,7 @@ def attention_over_image(image: Any, weights: Any, *, title: str = "", ax: Axes 
     ax = _axes(ax, (2.6, 2.6))
     extent = (0, array.shape[1], array.shape[0], 0)
     ax.imshow(0.6 * array, cmap="gray", vmin=0, vmax=1, extent=extent)  # dimmed, so that the weights shine
-    strength = np.clip(grid / max(float(grid.max()), 1e-12), 0, 1)
+    strength = np.clip(grid / max(float(grid.max()) if full is None else full, 1e-12), 0, 1)
     light = np.broadcast_to(to_rgba("#FFB000"), (*grid.shape, 4)).copy()
     light[..., 3] = 0.9 * strength
     ax.imshow(light, extent=extent, interpolation="nearest")
@@ -137,6 +139,8 @@ def attention_rollout(
 ) -> Figure:
     """Images in one row, below each the same image under its rollout (rows, columns) from the class token.
 
+    A patch lights up if more than an even share of it arrives, fully at two and a half times that: maps of different
+    images and models can be compared, and an even map stays dark.
     Raises ValueError if there are not as many rollouts (and titles) as images.
     """
     titles = [""] * len(images) if titles is None else titles
@@ -148,7 +152,8 @@ def attention_rollout(
         axes[0, column].imshow(_image(image), cmap="gray", vmin=0, vmax=1)
         axes[0, column].set_axis_off()
         axes[0, column].set_title(name, fontsize=9, fontweight="normal", loc="center")
-        attention_over_image(image, rollout, ax=axes[1, column])
+        share = _array(rollout) / max(float(_array(rollout).mean()), 1e-12)  # 1: an even share
+        attention_over_image(image, share - 1, full=1.5, ax=axes[1, column])
     figure.suptitle(title, fontweight="bold", x=0.01, ha="left")
     return figure
 

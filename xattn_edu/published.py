@@ -24,7 +24,7 @@ _VIT_COLUMNS = (
 )  # fmt: skip
 
 VIT_PATCH_SIZES = Table(
-    source="Dosovitskiy et al., An Image is Worth 16x16 Words (ICLR 2021), appendix D.2, table 6",
+    source="Dosovitskiy et al., An Image is Worth 16x16 Words (ICLR 2021), table 6",
     note="Top-1 accuracy in % after pre-training on JFT-300M and fine-tuning; exaFLOPs is the cost of pre-training.",
     rows={
         name: dict(zip(_VIT_COLUMNS, cells, strict=True))

@@ -162,6 +162,7 @@ class ViT(nn.Module):
         self.class_token = nn.Parameter(torch.zeros(1, 1, width))
         rows, columns = self.patch_embedding.grid
         self.positions = nn.Parameter(torch.zeros(1, 1 + rows * columns, width), requires_grad=positions == "learned")
+        StochasticDepth(stochastic_depth)  # refuses a rate that is none, also where depth is 1 and the only rate is 0
         rates = [stochastic_depth * block / max(depth - 1, 1) for block in range(depth)]
         self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio, rate, norm_eps) for rate in rates)
         self.norm = nn.LayerNorm(width, norm_eps)
