@@ -192,6 +192,8 @@ def test_script_makes_the_same_files_again(tmp_path):
         assert gzip.decompress(made) == gzip.decompress(shipped)
         if "zlib-ng" not in zlib.ZLIB_RUNTIME_VERSION:  # which packs the same content into other bytes
             assert made == shipped
+    lines = (tmp_path / "checksums.sha256").read_bytes().decode().split("\n")
+    assert lines == [f"{hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()}  {name}" for name in NAMES] + [""]
 
 
 def script():
