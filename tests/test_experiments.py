@@ -247,8 +247,12 @@ def test_stored_results_are_whole(name):
 
 
 def test_stored_vit_reaches_what_the_course_promises():
+    """The run a reader makes in notebook 06 is of patch 7: 85 % with every seed, within 150 s of two cores.
+
+    Patch 4 costs three times as much and is, after as many epochs, no better: single seeds of it stay below 85 %.
+    """
     if not (experiments.RESULTS / "vit_fashion_mnist").exists():
         pytest.skip("no results stored yet")
-    rows = [row for row in load_results("vit_fashion_mnist") if row["profile"] == "ci" and row["patch"] == 4]
-    assert min(row["test_accuracy"] for row in rows) >= 0.85
-    assert max(row["cpu_seconds"] for row in rows) <= 300  # 150 s on two cores
+    rows = [row for row in load_results("vit_fashion_mnist") if row["profile"] == "ci"]
+    assert min(row["test_accuracy"] for row in rows if row["patch"] == 7) >= 0.85
+    assert max(row["cpu_seconds"] for row in rows) <= 300
