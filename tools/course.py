@@ -257,8 +257,10 @@ def notebooks(port, rest):
     paths = rest or sorted(str(path) for path in (ROOT / "notebooks").glob("*.ipynb"))
     execute = ("-m", "nbconvert", "--to", "notebook", "--inplace", "--execute", "--ExecutePreprocessor.timeout=600")
     for path in paths:
+        begin = time.time()
         if run(*execute, "--ExecutePreprocessor.record_timing=False", path, **REPRODUCIBLE):
             raise Stop(f"{path} stopped with the error above and is as it was")
+        print(f"{path}: {time.time() - begin:.0f} s", flush=True)  # what its first cell states
         notebook = json.loads((ROOT / path).read_text(encoding="utf-8"))
         for cell in notebook["cells"]:  # a stored progress bar would stand at 0 % for ever
             if "outputs" in cell:

@@ -94,7 +94,7 @@ class Result:
 
 
 def vit_fashion_mnist(
-    patch: int = 4,
+    patch: int = 7,
     seed: int = 0,
     profile: str | Profile | None = None,
     *,
