@@ -19,8 +19,8 @@ import torch
 from torch import nn
 
 from xattn_edu import MultiHeadAttention, convert, costs, create_model
+from xattn_edu.checkpoints import write_atomically
 from xattn_edu.experiments import describe_machine
-from xattn_edu.training import write_atomically
 
 RESULT = Path(__file__).parents[1] / "results" / "benchmarks" / "attention.json"
 WIDTH, HEADS = 384, 6  # ViT-S

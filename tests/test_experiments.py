@@ -26,7 +26,7 @@ from xattn_edu.profiles import choose_profile
 TINY = {"profile": "ci", "test_images": 20, "device": "cpu", "progress": False}
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")  # also for the module's run: sums depend on the number of threads
 def one_thread():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -4,11 +4,13 @@ import functools
 import json
 import math
 import os
+import random
 import resource
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.multiprocessing
@@ -19,8 +21,9 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset, TensorDataset
 
 from xattn_edu import training
+from xattn_edu.checkpoints import write_atomically
 from xattn_edu.metrics import accuracy
-from xattn_edu.training import History, adamw, cosine_schedule, epoch_batches, train, write_atomically
+from xattn_edu.training import History, adamw, cosine_schedule, epoch_batches, train
 from xattn_edu.vit import ViT
 
 
@@ -525,7 +528,7 @@ def test_two_processes_do_what_one_does(tmp_path):
 @given(st.integers(0, 99), st.integers(0, 999))
 def test_chance_of_a_step(seed, step):
     """A step's seed fits every generator, and no two steps, seeds or processes share theirs."""
-    seeds = {training._step_seed(seed + a, step + b, c) for a in (0, 1) for b in (0, 1) for c in (0, 1)}
+    seeds = {training._hash(seed + a, "step", step + b, c) for a in (0, 1) for b in (0, 1) for c in (0, 1)}
     assert len(seeds) == 8 and all(0 <= one < 2**32 for one in seeds)
 
 
@@ -551,3 +554,68 @@ def test_device_can_change_between_trainings():
         model = small_model()
         train(model, small_set(), **RUN | {"device": device, "epochs": 1})
         assert next(model.parameters()).device.type == device
+
+
+def test_training_leaves_the_callers_random_numbers_alone():
+    layer = nn.Linear(4, 2)
+    torch.manual_seed(5), random.seed(5), np.random.seed(5)
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    train(nn.Sequential(nn.Dropout(0.5), layer), blobs_for_chance(), epochs=1, progress=False, device="cpu")
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == states[1:]
+
+
+def blobs_for_chance() -> TensorDataset:
+    generator = torch.Generator().manual_seed(0)
+    return TensorDataset(torch.randn(16, 4, generator=generator), torch.arange(16) % 2)
+
+
+@pytest.mark.parametrize("returned", [0.5, {"loss": 1.0}, {"epoch": 7}])
+def test_what_evaluate_may_return(returned):
+    with pytest.raises(ValueError, match="evaluate must return"):
+        train(nn.Linear(4, 2), blobs_for_chance(), epochs=1, progress=False, evaluate=lambda _: returned)
+
+
+def test_evaluate_may_return_any_kind_of_number(tmp_path):
+    found = {"a": np.float32(0.5), "b": torch.tensor(2)}
+    history = train(
+        nn.Linear(4, 2),
+        blobs_for_chance(),
+        epochs=1,
+        progress=False,
+        evaluate=lambda _: found,
+        checkpoint=tmp_path / "run.safetensors",
+    )
+    assert history["a"] == [0.5] and history["b"] == [2.0]
+
+
+@pytest.mark.parametrize("wrong", [(torch.ones(4, 4), torch.zeros(4)), iter([1, 2]), 3])
+def test_train_set_must_be_a_dataset(wrong):
+    with pytest.raises(ValueError, match="TensorDataset"):
+        train(nn.Linear(4, 2), wrong, epochs=1)
+
+
+def test_a_header_changed_by_hand_is_refused(tmp_path):
+    path = tmp_path / "run.safetensors"
+    train(nn.Linear(4, 2), blobs_for_chance(), epochs=2, progress=False, checkpoint=path)
+    content = path.read_bytes()
+    changed = content.replace(rb"\"step\": 2", rb"\"step\": 1")
+    assert changed != content
+    path.write_bytes(changed)
+    with pytest.raises(ValueError, match="damaged"):
+        train(nn.Linear(4, 2), blobs_for_chance(), epochs=2, progress=False, checkpoint=path)
+    assert path.read_bytes() == changed
+
+
+def test_no_checkpoint_of_a_loss_that_is_no_number(tmp_path):
+    images = torch.full((16, 4), torch.nan)
+    data = TensorDataset(images, torch.arange(16) % 2)
+    path = tmp_path / "run.safetensors"
+    with pytest.raises(FloatingPointError, match="NaN in the inputs"):
+        train(nn.Linear(4, 2), data, epochs=1, batch_size=4, progress=False, checkpoint=path, checkpoint_every=1)
+    assert not path.exists()
+
+
+def test_labels_that_cross_entropy_ignores_are_no_error():
+    labels = torch.tensor([0, 1, -100, 1])
+    train(nn.Linear(4, 2), TensorDataset(torch.ones(4, 4), labels), epochs=1, progress=False)

@@ -23,11 +23,12 @@ from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
 from xattn_edu import costs
+from xattn_edu.checkpoints import write_atomically
 from xattn_edu.data import fashion_mnist
 from xattn_edu.metrics import accuracy
 from xattn_edu.profiles import Profile, choose_profile, seed_everything
 from xattn_edu.shapes import shaped
-from xattn_edu.training import History, train, write_atomically
+from xattn_edu.training import History, train
 from xattn_edu.vit import ViT
 
 RESULTS = Path(__file__).parents[1] / "results"

@@ -6,31 +6,30 @@ checkpoint ends with the same bits as one that was never stopped.
 """
 
 import contextlib
-import functools
 import hashlib
 import json
 import math
 import os
+import random
 import sys
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset, default_collate
 
+from xattn_edu.checkpoints import Checkpoint, name_of, write_atomically
 from xattn_edu.profiles import choose_device, precision_on, seed_everything
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
     from matplotlib.axes import Axes
-
-FORMAT = "xattn_edu training 1"  # what a checkpoint calls itself
 
 
 class Samples(Protocol):
@@ -72,20 +71,29 @@ def train(
     of the samples and all chance in the steps (the generators of torch, NumPy and Python are seeded in each). Under
     `accelerate launch` every process takes its share of each batch of `batch_size`.
 
-    Raises ValueError, before any work, for arguments that make no sense, labels the model has no class for, and a
-    checkpoint that is damaged or belongs to another run; FloatingPointError when the loss is no longer finite.
+    Raises ValueError, before any work, for arguments that make no sense, labels that the model has no class for (where
+    they are in memory and the loss is cross-entropy), and a checkpoint that is damaged or belongs to another run; FloatingPointError when the loss is no longer finite.
     """
     _check(model, train_set, epochs, batch_size, learning_rate, weight_decay, warmup, clip, seed)
     _check_rest(evaluate_every, checkpoint, checkpoint_every)
     _check_labels(model, train_set, loss)
     device = choose_device(device)
-    settings: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
-    settings |= {"weight_decay": weight_decay, "warmup": warmup, "clip": clip, "seed": seed}
-    settings |= {"loss": _name(loss), "augment": _name(augment)}
-    saved = _Checkpoint(checkpoint, settings, model, train_set)
+    settings = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+        "warmup": warmup,
+        "clip": clip,
+        "seed": seed,
+        "loss": name_of(loss),
+        "augment": name_of(augment),
+    }
+    saved = Checkpoint(checkpoint, settings, model, train_set)
 
     optimizer: torch.optim.Optimizer = adamw(model, learning_rate, weight_decay)
-    history, step, totals = saved.load(model, optimizer)
+    rows, step, totals = saved.load(model, optimizer)
+    history = History(rows)
     accelerator = _accelerator(device)
     rank, processes = accelerator.process_index, accelerator.num_processes
     batches_per_epoch = math.ceil(len(train_set) / batch_size)
@@ -94,12 +102,13 @@ def train(
     clock = _Clock(history)
 
     with (
+        _chance_restored(),
         _prepared(accelerator, model, optimizer) as (network, optimizer),
         _bar(step, steps, progress and accelerator.is_main_process) as bar,
     ):
         for epoch in range(step // batches_per_epoch, epochs):
             for indices in epoch_batches(len(train_set), batch_size, seed, epoch)[step % batches_per_epoch :]:
-                seed_everything(_step_seed(seed, step, rank))
+                seed_everything(_hash(seed, "step", step, rank))
                 share = indices[rank::processes]
                 weight = len(share) * processes / len(indices)  # 0 for a process that the last batch left without
                 *inputs, target = take(train_set, share if len(share) else indices[:1], accelerator.device)
@@ -120,23 +129,24 @@ def train(
                 step += 1
                 bar.update()
                 if checkpoint_every and step % checkpoint_every == 0 and step % batches_per_epoch:
-                    saved.save(accelerator, model, optimizer, history, step, totals)
+                    saved.save(accelerator, model, optimizer, history.rows, step, totals)
 
             loss_sum, right, samples = accelerator.reduce(totals).tolist()
             totals.zero_()
             if not math.isfinite(loss_sum):
                 raise FloatingPointError(
-                    f"the loss is {loss_sum} in epoch {epoch + 1}: lower learning_rate={learning_rate:g}"
+                    f"the loss is {loss_sum} in epoch {epoch + 1}: lower learning_rate={learning_rate:g}, or look for NaN in "
+                    "the inputs (and delete the checkpoint, if there is one, before training with other settings)"
                 )
             row = {"epoch": epoch + 1, "step": step, "loss": loss_sum / samples}
             row |= {} if math.isnan(right) else {"accuracy": right / samples}
             if evaluate is not None and ((epoch + 1) % evaluate_every == 0 or epoch + 1 == epochs):
-                row |= evaluate(model)
+                row |= _evaluated(evaluate(model), row)
                 model.train()
             history.rows.append(row | clock.read())
             shown = {name: f"{number:.3f}" for name, number in row.items() if name not in ("epoch", "step")}
             bar.set_postfix(shown, refresh=epoch + 1 == epochs)
-            saved.save(accelerator, model, optimizer, history, step, totals)
+            saved.save(accelerator, model, optimizer, history.rows, step, totals)
     return history
 
 
@@ -237,99 +247,6 @@ class History:
         return cls(rows)
 
 
-def write_atomically(path: str | Path, data: bytes) -> None:
-    """Replace the file by `data`, or leave it as it was: whatever happens, there is never half a file.
-
-    Raises OSError (disk full, folder missing) with the old file untouched.
-    """
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # same folder, so same disk: the replacement is one step
-    try:
-        with open(part, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    if os.name == "posix":  # the folder's entry, too, is on the disk
-        folder = os.open(path.parent, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
-
-
-class _Checkpoint:
-    """The file a run is continued from: tensors of model and optimizer, and in its header all the rest."""
-
-    def __init__(self, path: str | Path | None, settings: dict[str, Any], model: nn.Module, train_set: Samples):
-        self.path = None if path is None else Path(path)
-        if self.path is not None:
-            self.run = settings | {"data": _describe_data(train_set)} | _describe_model(model)
-
-    def save(
-        self,
-        accelerator: "Accelerator",
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        history: "History",
-        step: int,
-        totals: Tensor,
-    ) -> None:
-        if self.path is None:
-            return
-        totals = accelerator.reduce(totals)
-        if accelerator.is_main_process:
-            from safetensors.torch import save
-
-            tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-            for number, state in optimizer.state_dict()["state"].items():
-                tensors |= {f"optimizer.{number}.{name}": tensor for name, tensor in state.items()}
-            tensors["totals"] = totals
-            tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-            header = {"run": self.run, "step": step, "history": history.rows, "checksum": _checksum(tensors)}
-            write_atomically(self.path, save(tensors, {"format": FORMAT, "state": json.dumps(header)}))
-        accelerator.wait_for_everyone()
-
-    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[History, int, Tensor]:
-        """Put model and optimizer where they were; (history, steps done, totals of the epoch)."""
-        if self.path is None or not self.path.exists():
-            return History(), 0, torch.zeros(3)
-        state, tensors = self._read()
-        there, here = state["run"], self.run
-        if there != here:
-            names = [name for name in {**here, **there} if here.get(name) != there.get(name)]
-            differences = "; ".join(f"{name}: {there.get(name)} there, {here.get(name)} here" for name in names[:5])
-            raise ValueError(
-                f"the checkpoint {self.path} belongs to another run ({differences}{'; ...' * (len(names) > 5)}): "
-                "use the same settings, or another file name, or delete the file to start anew"
-            )
-        model.load_state_dict({name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")})
-        states: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            if name.startswith("optimizer."):
-                _, number, key = name.split(".")
-                states.setdefault(int(number), {})[key] = tensor
-        optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
-        return History(state["history"]), state["step"], tensors["totals"]
-
-    def _read(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        from safetensors import SafetensorError, safe_open
-
-        remedy = "delete it (or move it away) to start anew, or name another file"
-        try:
-            with safe_open(str(self.path), framework="pt") as file:
-                metadata, names = file.metadata() or {}, file.keys()
-                tensors = {name: file.get_tensor(name).clone() for name in names}
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"the checkpoint {self.path} is damaged or no checkpoint ({error}): {remedy}") from error
-        if metadata.get("format") != FORMAT:
-            raise ValueError(f"{self.path} is not a checkpoint of this training loop: {remedy}")
-        state = json.loads(metadata["state"])
-        if state["checksum"] != _checksum(tensors):
-            raise ValueError(f"the checkpoint {self.path} is damaged (its checksum does not match): {remedy}")
-        return state, tensors
-
-
 class _Clock:
     """Seconds of training so far, on the wall and of the CPU, those before an interruption included."""
 
@@ -376,6 +293,27 @@ def _prepared(
         model.eval()
 
 
+@contextlib.contextmanager
+def _chance_restored() -> Iterator[None]:
+    """Training seeds every step; the caller's random numbers go on afterwards as if it had not."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+def _evaluated(numbers: Any, row: dict[str, float]) -> dict[str, float]:
+    """What `evaluate` returned, as plain numbers under names of their own."""
+    if not isinstance(numbers, dict) or not numbers.keys().isdisjoint(row):
+        raise ValueError(
+            f"evaluate must return {{name: number}} with names other than {', '.join(row)}, gave {numbers!r}"
+        )
+    return {name: float(number) for name, number in numbers.items()}
+
+
 def _bar(step: int, steps: int, show: bool) -> Any:
     """A progress bar in notebooks and terminals; silence in files and pipes."""
     from tqdm.auto import tqdm
@@ -394,46 +332,6 @@ def _right(output: Any, target: Tensor) -> Tensor:
 
 def _hash(*parts: object) -> int:
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=4).digest(), "big")
-
-
-def _step_seed(seed: int, step: int, rank: int) -> int:
-    return _hash(seed, "step", step, rank)
-
-
-def _name(function: Any) -> str:
-    """What a checkpoint remembers of a function: its name, and what a partial has fixed."""
-    if isinstance(function, functools.partial):
-        fixed = [repr(value) for value in function.args] + [
-            f"{key}={value!r}" for key, value in function.keywords.items()
-        ]
-        return f"{_name(function.func)}({', '.join(fixed)})"
-    return getattr(function, "__qualname__", repr(function))
-
-
-def _describe_model(model: nn.Module) -> dict[str, str]:
-    """Shapes of all tensors and the numbers its modules were built with (heads, rates), by name."""
-    described = {}
-    for path, module in model.named_modules():
-        for name, value in vars(module).items():
-            if isinstance(value, bool | int | float | str | tuple) and not name.startswith("_") and name != "training":
-                described[f"model {path}.{name}" if path else f"model {name}"] = _plain(value)
-    for name, tensor in model.state_dict().items():
-        described[f"model {name}"] = f"{'x'.join(map(str, tensor.shape))} {tensor.dtype}"
-    return described
-
-
-def _describe_data(dataset: Samples) -> str:
-    samples = f"{len(dataset)} samples"
-    if not isinstance(dataset, TensorDataset):
-        return samples
-    return f"{samples}, checksum {_checksum({str(n): tensor for n, tensor in enumerate(dataset.tensors)}):08x}"
-
-
-def _checksum(tensors: dict[str, Tensor]) -> int:
-    value = 0
-    for name in sorted(tensors):
-        value = zlib.crc32(tensors[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data, value)
-    return value
 
 
 def _check(
@@ -460,6 +358,11 @@ def _check(
         raise ValueError(f"clip must be positive, or None not to clip, given {clip}")
     if not 0 <= seed < 2**32:
         raise ValueError(f"a seed is a whole number from 0 to 2**32 - 1, given {seed}")
+    if isinstance(train_set, tuple) or not all(hasattr(train_set, name) for name in ("__getitem__", "__len__")):
+        raise ValueError(
+            f"train_set must be a Dataset of samples, given a {type(train_set).__name__}: for tensors in memory write "
+            "TensorDataset(images, labels)"
+        )
     if not len(train_set):
         raise ValueError("train_set is empty")
     if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -487,6 +390,9 @@ def _check_labels(model: nn.Module, train_set: Samples, loss: Any) -> None:
     *inputs, labels = train_set.tensors
     if labels.ndim != 1 or labels.is_floating_point():
         return
+    labels = labels[labels != getattr(loss, "keywords", {}).get("ignore_index", -100)]  # what cross-entropy leaves out
+    if not len(labels):
+        return
     device, was_training = next(model.parameters()).device, model.training
     model.eval()
     with torch.no_grad():
@@ -497,10 +403,6 @@ def _check_labels(model: nn.Module, train_set: Samples, loss: Any) -> None:
         raise ValueError(
             f"labels go from {low} to {high}, but the model's {output.shape[1]} classes are 0 to {output.shape[1] - 1}"
         )
-
-
-def _plain(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _number(value: float | None) -> str:
