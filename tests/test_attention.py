@@ -404,3 +404,29 @@ def test_a_mask_to_be_added_is_refused(dtype):
             call(*ones(3, 1, 3, 4), mask)
     with pytest.raises(TypeError, match="mask"):
         MultiHeadAttention(4, 2)(ones(1, 3, 4), mask=mask)
+
+
+@pytest.mark.parametrize("function", [attention, fused_attention])
+@pytest.mark.parametrize(
+    "triple",
+    [
+        (torch.ones(2, 4), torch.ones(3, 4).double(), torch.ones(3, 4)),
+        (torch.ones(2, 4).long(), torch.ones(3, 4).long(), torch.ones(3, 4).long()),
+        (torch.ones(2, 4).numpy(), torch.ones(3, 4).numpy(), torch.ones(3, 4).numpy()),
+    ],
+    ids=["mixed", "whole numbers", "NumPy"],
+)
+def test_tensors_of_one_floating_dtype(function, triple, either_way):
+    with pytest.raises(TypeError):
+        function(*triple)
+
+
+def test_context_of_no_width_is_refused():
+    with pytest.raises(ValueError, match="context_width=0"):
+        MultiHeadAttention(8, 2, context_width=0)
+
+
+@pytest.mark.parametrize("shapes", [[(1, 2, 3, 3), (1, 2, 4, 4)], [(1, 2, 3, 4)], [(2, 3, 3)]])
+def test_rollout_of_layers_that_do_not_belong_together(shapes, either_way):
+    with pytest.raises(ValueError):
+        attention_rollout([torch.ones(shape) for shape in shapes])

@@ -300,3 +300,14 @@ def test_peak_memory_on_cuda():
     held = torch.empty(1 << 20, device="cuda")
     assert peak_memory(lambda: torch.empty(1 << 20, device="cuda")) == 1 << 22
     del held
+
+
+def test_peak_memory_cannot_measure_itself():
+    with pytest.raises(RuntimeError, match="cannot measure itself"):
+        peak_memory(lambda: peak_memory(torch.ones, 10))
+    assert peak_memory(torch.ones, 10) >= 40
+
+
+def test_closed_form_refuses_patches_that_do_not_divide():
+    with pytest.raises(ValueError, match="225"):
+        vit_macs(225, 16, 192, 12)

@@ -211,3 +211,9 @@ def test_use_style_sets_the_look():
 
 def test_colours_are_told_apart():
     assert len({plots.QUERY, plots.KEY, plots.VALUE, plots.OUTPUT}) == 4 and len(set(plots.CYCLE)) == len(plots.CYCLE)
+
+
+@pytest.mark.parametrize("image", [np.full((4, 4), 255.0), np.full((4, 4), -1.0), np.full((4, 4), np.nan)])
+def test_an_image_outside_its_range_is_refused_not_clipped(image):
+    with pytest.raises(ValueError, match=r"0\.\.1"):
+        plots.attention_over_image(image, np.ones((2, 2)))

@@ -84,3 +84,8 @@ def test_an_unknown_argument_is_named():
 def test_a_size_that_does_not_divide_is_refused():
     with pytest.raises(ValueError, match="image 100x100, patch 16"):
         create_model("deit_tiny_patch16_224", image_size=100)
+
+
+def test_an_unknown_argument_is_answered_with_those_there_are():
+    with pytest.raises(TypeError, match="num_classes: it has image_size, .*classes"):
+        create_model("vit_tiny_patch16_224", num_classes=10)

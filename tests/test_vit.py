@@ -380,3 +380,16 @@ def test_an_empty_batch_gives_no_logits():
 def test_a_model_can_be_made_of_shapes_alone():
     with torch.device("meta"):
         assert small(positions="sincos")(torch.ones(2, 3, 8, 12)).shape == (2, 5)
+
+
+def test_a_resized_model_can_be_trained_on():
+    model = ViT(8, 4, 8, 1, 2, classes=3, channels=1)
+    model(torch.randn(2, 1, 8, 8)).sum().backward()
+    model.resize(16)
+    model(torch.randn(2, 1, 16, 16)).sum().backward()
+    assert model.positions.grad.shape == (1, 17, 8)
+
+
+def test_depth_is_a_number_of_blocks():
+    with pytest.raises(ValueError, match="depth.*-1"):
+        ViT(8, 4, 8, -1, 2)

@@ -65,9 +65,6 @@ CAUSES = (  # what pip's log says, and what the reader can do about it; the firs
 )
 
 
-WIDGET = "application/vnd.jupyter.widget-view+json"
-
-
 class Stop(Exception):
     """Ends the program with one line that says what to do."""
 
@@ -255,6 +252,7 @@ def notebooks(port, rest):
     """run all notebooks afresh and store their outputs (ARGS=notebooks/01_attention_in_numpy.ipynb for one)"""
     prepare()
     paths = rest or sorted(str(path) for path in (ROOT / "notebooks").glob("*.ipynb"))
+    widget = "application/vnd.jupyter.widget-view+json"
     execute = ("-m", "nbconvert", "--to", "notebook", "--inplace", "--execute", "--ExecutePreprocessor.timeout=600")
     for path in paths:
         begin = time.time()
@@ -264,7 +262,7 @@ def notebooks(port, rest):
         notebook = json.loads((ROOT / path).read_text(encoding="utf-8"))
         for cell in notebook["cells"]:  # a stored progress bar would stand at 0 % for ever
             if "outputs" in cell:
-                cell["outputs"] = [output for output in cell["outputs"] if WIDGET not in output.get("data", {})]
+                cell["outputs"] = [output for output in cell["outputs"] if widget not in output.get("data", {})]
         # The rest of the metadata names versions, which would make a difference on every machine.
         kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
         notebook["metadata"] = {"kernelspec": kernel, "language_info": {"name": "python"}}
@@ -275,9 +273,9 @@ def notebooks(port, rest):
 
 def lock(port, rest):
     """choose the newest versions that fit pyproject.toml and write requirements.txt"""
-    LOG.parent.mkdir(exist_ok=True)
     if sys.version_info[:2] != OLDEST:
         raise Stop("make lock needs the oldest Python that the course supports: make lock PYTHON=python3.11")
+    LOG.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         python = os.path.join(folder, BIN.name, PYTHON.name)
         logged("making an environment for pip-tools", sys._base_executable, "-m", "venv", folder)

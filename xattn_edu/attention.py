@@ -31,8 +31,8 @@ def attention(
     """softmax(q k^T / sqrt(d)) v and the weights, written out: equation (1) of Vaswani et al.
 
     `mask` broadcasts to (..., query, key); a query that may look at no key gets zeros. What is masked must be finite: a
-    weight of 0 times inf or NaN is NaN. Raises ValueError for widths
-    or token counts that do not match and for a mask that does not fit, TypeError for a mask that is not True/False.
+    weight of 0 times inf or NaN is NaN. Raises ValueError for widths or token counts that do not match and for a mask
+    that does not fit, TypeError for tensors of several dtypes and for a mask that is not True/False.
     """
     mask = _check(query, key, value, mask)
     scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
@@ -94,7 +94,10 @@ class MultiHeadAttention(nn.Module):
         super().__init__()
         if heads < 1 or width < 1 or width % heads:
             raise ValueError(f"the width must be a multiple of the number of heads: width {width}, heads {heads}")
-        self.width, self.heads, self.context_width = width, heads, context_width or width
+        self.width, self.heads = width, heads
+        self.context_width = width if context_width is None else context_width
+        if self.context_width < 1:
+            raise ValueError(f"a context is 1 channel wide or more, given context_width={context_width}")
         self.query = nn.Linear(width, width, bias)
         self.key = nn.Linear(self.context_width, width, bias)
         self.value = nn.Linear(self.context_width, width, bias)
@@ -161,15 +164,18 @@ def causal_mask(length: int, device: torch.device | str | None = None) -> Bool[T
 
 
 @shaped
-def attention_rollout(weights: Sequence[Float[Tensor, "batch head token token"]]) -> Float[Tensor, "batch token token"]:
-    """How much of each input token reaches each output token, through all layers.
+def attention_rollout(weights: Sequence[Tensor]) -> Float[Tensor, "batch token token"]:
+    """How much of each input token reaches each output token, through all layers of (batch, head, token, token).
 
     A layer passes on half its attention, averaged over heads, and half the token itself (the residual connection);
     layers multiply. Rows sum to one. Source: Abnar and Zuidema, "Quantifying Attention Flow in Transformers" (2020),
-    section 3.1. Raises ValueError when no layer is given.
+    section 3.1. Raises ValueError when no layer is given, or layers that do not belong together.
     """
-    if not len(weights):
-        raise ValueError("attention_rollout needs the weights of at least one layer, given none")
+    shapes = [tuple(layer.shape) for layer in weights]
+    if not shapes or any(len(s) != 4 or s[2] != s[3] or s[0::2] != shapes[0][0::2] for s in shapes):
+        raise ValueError(
+            f"attention_rollout needs (batch, head, token, token) of at least one layer, all for the same tokens, given {shapes}"
+        )
     identity = torch.eye(weights[0].shape[-1], dtype=weights[0].dtype, device=weights[0].device)
     flow = identity.expand(weights[0].shape[0], -1, -1)
     for layer in weights:
@@ -179,6 +185,12 @@ def attention_rollout(weights: Sequence[Float[Tensor, "batch head token token"]]
 
 def _check(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor | None:
     """Refuse what does not fit, before anything is computed; return the mask as booleans."""
+    kinds = [x.dtype if isinstance(x, Tensor) else type(x).__name__ for x in (query, key, value)]
+    if len(set(kinds)) > 1 or not (isinstance(query, Tensor) and query.is_floating_point()):
+        raise TypeError(
+            f"query, key and value must be floating tensors of one dtype, given {', '.join(map(str, kinds))}: write "
+            "x.to(dtype), or torch.from_numpy(x) for an array"
+        )
     shapes = f"query {tuple(query.shape)}, key {tuple(key.shape)}, value {tuple(value.shape)}"
     if min(query.ndim, key.ndim, value.ndim) < 2:
         raise ValueError(f"query, key and value need two axes at least, (..., token, channel): {shapes}")
@@ -190,10 +202,9 @@ def _check(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Te
         raise ValueError(f"query, key and value must agree in all leading axes: {shapes}")
     if mask is None:
         return None
-    if mask.is_floating_point() or mask.is_complex():
-        raise TypeError(
-            f"mask must be True (or 1) where a key counts, given {mask.dtype}: write mask > 0 or mask.bool()"
-        )
+    if not isinstance(mask, Tensor) or mask.is_floating_point() or mask.is_complex():
+        kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+        raise TypeError(f"mask must be a tensor, True (or 1) where a key counts, given {kind}: write mask > 0")
     scores = (*query.shape[:-1], key.shape[-2])
     if mask.ndim > len(scores) or any(m not in (1, n) for m, n in zip(mask.shape[::-1], scores[::-1])):
         raise ValueError(f"mask {tuple(mask.shape)} does not broadcast to the scores {scores} = (..., query, key)")

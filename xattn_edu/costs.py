@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from xattn_edu.vit import grid_of
+
 _ATTENTION_PRODUCTS = {torch.ops.aten.bmm, torch.ops.aten.baddbmm}
 
 
@@ -92,8 +94,10 @@ def vit_macs(
     """A ViT's multiply-accumulates in closed form: (linear in the number of tokens, quadratic in it).
 
     With N tokens, class token included, and width d, a block costs (4 + 2 r) N d^2 + 2 N^2 d.
+    Raises ValueError if the patch does not divide the image.
     """
-    patches = (image_size // patch) ** 2
+    rows, columns = grid_of((image_size, image_size), patch)
+    patches = rows * columns
     tokens = patches + 1
     linear = round((4 + 2 * mlp_ratio) * tokens * width**2) * depth
     ends = channels * patch**2 * width * patches + classes * width
@@ -111,6 +115,8 @@ def peak_memory(function: Callable[..., object], *arguments: Any) -> int:
         before = torch.cuda.memory_allocated()
         function(*arguments)
         return torch.cuda.max_memory_allocated() - before
+    if torch.autograd.profiler._is_profiler_enabled:
+        raise RuntimeError("peak_memory runs torch's profiler, which is running already: it cannot measure itself")
     with (
         _silent_stderr(),
         torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile,

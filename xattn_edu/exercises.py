@@ -6,6 +6,7 @@ compares it with a reference. It prints; it never stops the notebook, so a lesso
 
 import copy
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -33,9 +34,8 @@ def _exercise(check: Callable[[Answer], str]) -> Callable[[Answer], None]:
     def verdict(answer: Answer) -> None:
         name = getattr(answer, "__name__", "your answer")
         try:
-            with torch.random.fork_rng(
-                devices=[]
-            ):  # the check's random weights leave the lesson's random numbers alone
+            # The check's random weights leave the lesson's random numbers alone.
+            with torch.random.fork_rng(devices=[]):
                 print(f"✓ {name}: {check(answer)}")
         except NotImplementedError:
             print(f"○ {name} is waiting for your code.")
@@ -51,9 +51,11 @@ def _compare(given: Any, expected: Any, where: str, causes: dict[str, Any] | Non
     """Raise Wrong unless `given` is `expected`; `causes` maps an explanation to the result that mistake would give."""
     if given is None:
         raise Wrong("it returns None: is the return statement missing?")
-    if isinstance(expected, (int, bool)):
-        if isinstance(given, Tensor | ndarray) or given != expected:
-            known = [cause for cause, result in (causes or {}).items() if given == result]
+    if isinstance(expected, (int, float)):
+        given = given.item() if isinstance(given, Tensor | ndarray) and math.prod(given.shape) == 1 else given
+        tolerance = 0 if isinstance(expected, int) else 1e-5
+        if isinstance(given, Tensor | ndarray) or not np.isclose(given, expected, rtol=tolerance, atol=0):
+            known = [cause for cause, result in (causes or {}).items() if np.isclose(given, result, tolerance, 0)]
             raise Wrong(f"{where}: expected {expected:,}, given {given}. " + (known[0] if known else ""))
         return
     kind = type(expected)
@@ -346,14 +348,15 @@ def quadratic_share(answer: Answer) -> str:
         expected = blocks_only[1] / sum(blocks_only)
         tokens, patches = (image_size // patch) ** 2 + 1, (image_size // patch) ** 2
         causes = {
+            "A share lies between 0 and 1, this is in percent.": 100 * expected,
             "There are two products: q k^T and A v.": tokens / (tokens + 12 * width),
             "The class token is a token too.": patches / (patches + 6 * width),
             "A share is a part of the whole: divide by linear plus quadratic.": tokens / (6 * width),
             "The MLP (8 d^2 a token) belongs to the whole.": tokens / (tokens + 2 * width),
         }
-        given = answer(image_size, patch, width)
-        given = None if given is None else np.asarray(given, dtype=float)
-        _compare(given, np.asarray(expected), f"image {image_size}, patch {patch}, width {width}", causes)
+        _compare(
+            answer(image_size, patch, width), expected, f"image {image_size}, patch {patch}, width {width}", causes
+        )
     return "right"
 
 

@@ -143,7 +143,7 @@ def little_data(
     device: str = "auto",
     progress: bool = True,
 ) -> Result:
-    """Train a "vit" or a "cnn" of about its size on few images, for the same number of steps however few they are.
+    """Train a "vit" or a "cnn" of about its size on few images, for about the same number of steps (whole epochs).
 
     Which images (as many of each class) is chosen by the seed, and is the same for both models. Raises ValueError for
     another model's name, an unknown profile and more images than there are.
@@ -290,7 +290,7 @@ EXPERIMENTS = {
         {"patch": (4, 7, 14)},
     ),
     "vit-little-data": Experiment(
-        "a ViT and a CNN of its size on 100 to 12,000 images, same number of steps (notebook 06)",
+        "a ViT and a CNN of its size on 100 to 12,000 images, about the same number of steps (notebook 06)",
         little_data,
         {"model": ("vit", "cnn"), "images": (100, 300, 1000, 3000, 12000)},
     ),

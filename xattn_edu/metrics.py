@@ -45,7 +45,7 @@ def accuracy(model: nn.Module, test_set: Samples, *, batch_size: int = 500) -> f
         raise ValueError(f"batch_size must be 1 or more, given {batch_size}")
     shared = torch.distributed.is_available() and torch.distributed.is_initialized()
     rank, processes = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if shared else (0, 1)
-    device, was_training = next(model.parameters()).device, model.training
+    device, was_training = next(model.parameters(), torch.empty(0)).device, model.training
     right = torch.zeros((), dtype=torch.int64, device=device)
     model.eval()
     try:

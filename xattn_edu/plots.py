@@ -220,5 +220,14 @@ def _image(image: Any) -> ndarray:
     eight_bit = str(getattr(image, "dtype", "")).endswith("uint8")
     array = _array(image)
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
-        raise ValueError(f"an image is (height, width) or (height, width, 3), given {array.shape}")
-    return array / 255 if eight_bit else array
+        raise ValueError(
+            f"an image is (height, width) or (height, width, 3), given {array.shape}: write image[0] for one channel, "
+            "image.permute(1, 2, 0) for three"
+        )
+    array = array / 255 if eight_bit else array
+    if array.size and not (array.min() >= -1e-6 and array.max() <= 1 + 1e-6):
+        raise ValueError(
+            f"an image lies in 0..1 (or is uint8), given {array.min():.3g} to {array.max():.3g}: divide by 255, or undo "
+            "the normalisation (pixels * STD + MEAN)"
+        )
+    return array

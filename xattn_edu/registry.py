@@ -2,6 +2,7 @@
 
 import difflib
 import fnmatch
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -46,4 +47,10 @@ def create_model(name: str, **overrides: Any) -> nn.Module:
         hint = f"did you mean {', '.join(near)}?" if near else "list_models() names them all"
         raise ValueError(f"no model is called {name!r}: {hint}")
     build, arguments = _MODELS[name]
+    known = inspect.signature(build).parameters
+    if unknown := [argument for argument in overrides if argument not in known]:
+        raise TypeError(
+            f"{build.__name__} has no argument {', '.join(unknown)}: it has {', '.join(known)} "
+            "(weights from elsewhere come through xattn_edu.convert)"
+        )
     return build(**(arguments | overrides))

@@ -18,7 +18,7 @@ import jaxtyping
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_on = os.environ.get("XATTN_CHECK_SHAPES", "0") not in ("", "0")
+_on = os.environ.get("XATTN_CHECK_SHAPES", "").lower() not in ("", "0", "false")
 
 
 class ShapeError(ValueError):

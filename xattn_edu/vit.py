@@ -156,6 +156,8 @@ class ViT(nn.Module):
         norm_eps: float = 1e-6,
     ):
         super().__init__()
+        if depth < 1:
+            raise ValueError(f"depth is a number of blocks, 1 or more, given {depth}")
         if positions not in ("learned", "sincos"):
             raise ValueError(f'positions must be "learned" or "sincos", given {positions!r}')
         self.patch_embedding = PatchEmbedding(image_size, patch, width, channels)
@@ -190,9 +192,13 @@ class ViT(nn.Module):
         return self.norm(tokens), weights
 
     def resize(self, image_size: Size) -> None:
-        """Make the model take images of another size: interpolate its position embeddings to the new grid."""
+        """Make the model take images of another size: interpolate its position embeddings to the new grid.
+
+        Sines and cosines, too, are interpolated, not computed anew. Make an optimizer afterwards, not before.
+        """
         old, new = self.patch_embedding.grid, grid_of(_pair(image_size), self.patch_embedding.patch)
         self.positions.data = interpolate_positions(self.positions.data, old, new)
+        self.positions.grad = None  # it had the old size
         self.patch_embedding.image_size, self.patch_embedding.grid = _pair(image_size), new
 
     def _initialise(self, positions: str) -> None:
