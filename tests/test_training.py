@@ -1,7 +1,6 @@
 """The training loop: it learns, it is repeatable to the bit, and it survives what interrupts it."""
 
 import functools
-import json
 import math
 import os
 import random
@@ -417,20 +416,6 @@ def test_checkpoint_must_be_a_file(tmp_path):
 
 
 # ---------------------------------------------------------------- history
-
-
-def test_history_round_trip(tmp_path):
-    history = train(small_model(), small_set(), **RUN)
-    history.save(tmp_path / "history.json")
-    assert History.load(tmp_path / "history.json") == history
-    assert json.loads((tmp_path / "history.json").read_text())[0]["epoch"] == 1
-
-
-@pytest.mark.parametrize("content", ["", "{}", "[1]", "\x80"])
-def test_history_from_something_else(tmp_path, content):
-    (tmp_path / "history.json").write_bytes(content.encode("latin-1"))
-    with pytest.raises(ValueError, match="not a saved history"):
-        History.load(tmp_path / "history.json")
 
 
 def test_history_reads_as_a_table():

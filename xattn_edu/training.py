@@ -7,7 +7,6 @@ checkpoint ends with the same bits as one that was never stopped.
 
 import contextlib
 import hashlib
-import json
 import math
 import os
 import random
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset, default_collate
 
-from xattn_edu.checkpoints import Checkpoint, name_of, write_atomically
+from xattn_edu.checkpoints import Checkpoint, name_of
 from xattn_edu.profiles import choose_device, precision_on, seed_everything
 
 if TYPE_CHECKING:
@@ -230,21 +229,6 @@ class History:
             curves[name] = ([row["epoch"] for row in self.rows if name in row], values)
         kinds = {name.split()[-1] for name in columns}
         return plots.learning_curves(curves, ylabel=kinds.pop() if len(kinds) == 1 else "", title=title, ax=ax)
-
-    def save(self, path: str | Path) -> None:
-        """Write the rows as JSON, whole or not at all."""
-        write_atomically(path, (json.dumps(self.rows, indent=1) + "\n").encode())
-
-    @classmethod
-    def load(cls, path: str | Path) -> "History":
-        """Read what `save` wrote. Raises ValueError for a file that is something else."""
-        try:
-            rows = json.loads(Path(path).read_bytes())
-        except ValueError as error:
-            raise ValueError(f"{path} is not a saved history ({error}): delete it and train again") from error
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise ValueError(f"{path} is not a saved history: expected a list of rows")
-        return cls(rows)
 
 
 class _Clock:

@@ -104,7 +104,8 @@ class MLP(nn.Module):
         self.fc1 = nn.Linear(width, hidden)
         self.fc2 = nn.Linear(hidden, width)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    @shaped
+    def forward(self, tokens: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
         return self.fc2(F.gelu(self.fc1(tokens)))
 
 
@@ -121,7 +122,10 @@ class Block(nn.Module):
         self.mlp = MLP(width, int(width * mlp_ratio))
         self.drop = StochasticDepth(stochastic_depth)
 
-    def forward(self, tokens: Tensor, return_weights: bool = False) -> tuple[Tensor, Tensor | None]:
+    @shaped
+    def forward(
+        self, tokens: Float[Tensor, "batch token width"], return_weights: bool = False
+    ) -> tuple[Float[Tensor, "batch token width"], Float[Tensor, "batch head token token"] | None]:
         """Tokens (batch, token, width) to tokens, and the weights (batch, head, token, token) if asked for."""
         normed, weights = self.norm1(tokens), None
         if return_weights:
