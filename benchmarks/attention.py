@@ -10,8 +10,6 @@ is counted from torch's allocations and is exact. `--save` writes results/benchm
 import argparse
 import json
 import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,18 +23,6 @@ from xattn_edu.experiments import describe_machine
 RESULT = Path(__file__).parents[1] / "results" / "benchmarks" / "attention.json"
 WIDTH, HEADS = 384, 6  # ViT-S
 WRITTEN, FUSED, TORCH = "written out", "fused", "torch.nn.MultiheadAttention"
-
-
-def in_turns(functions: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[tuple[float, float]]]:
-    """Run each function once a round, in turns; (wall, CPU) seconds of every run after an unmeasured first round."""
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in functions}
-    for number in range(rounds + 1):
-        for name, function in functions.items():
-            wall, cpu = time.perf_counter(), time.process_time()
-            function()
-            if number:
-                times[name].append((time.perf_counter() - wall, time.process_time() - cpu))
-    return times
 
 
 def median_seconds(times: list[tuple[float, float]]) -> float:
@@ -69,7 +55,7 @@ def attention_growth(sizes: list[int], rounds: int) -> list[dict]:
         }
         for way in (WRITTEN, TORCH):
             torch.testing.assert_close(ways[way](), ways[FUSED](), rtol=1e-4, atol=1e-5)
-        for way, times in in_turns(ways, rounds).items():
+        for way, times in costs.time_in_turns(ways, rounds).items():
             rows.append(
                 {"tokens": tokens, "way": way, "seconds": median_seconds(times), "busy": busy(times)}
                 | {"peak_bytes": costs.peak_memory(ways[way])}
@@ -82,7 +68,7 @@ def vit_share(rounds: int, batch: int = 16, square: int = 2048) -> dict[str, flo
     model, images = create_model("vit_small_patch16_224").eval(), torch.randn(batch, 3, 224, 224)
     left, right = torch.randn(2, square, square).unbind(0)
     work = {"vit": 2 * batch * costs.count(model, images[:1]).macs, "sgemm": 2 * square**3}
-    times = in_turns({"sgemm": lambda: left @ right, "vit": lambda: model(images)}, rounds)
+    times = costs.time_in_turns({"sgemm": lambda: left @ right, "vit": lambda: model(images)}, rounds)
     rates = {name: [work[name] / wall for wall, _ in runs] for name, runs in times.items()}
     # Each run is compared with its neighbour in time, so that a slow phase of the machine slows both.
     share = statistics.median(vit / sgemm for vit, sgemm in zip(rates["vit"], rates["sgemm"]))

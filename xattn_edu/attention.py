@@ -135,13 +135,31 @@ class MultiHeadAttention(nn.Module):
         """
         context = tokens if context is None else context
         self._check(tokens, context, mask)
-        mask = None if mask is None else mask.unsqueeze(1)  # one mask for all heads
+        output, weights = self.attend(tokens, *self.keys_and_values(context), mask, return_weights)
+        return output if weights is None else (output, weights)
+
+    def keys_and_values(
+        self, context: Float[Tensor, "batch key context_width"]
+    ) -> tuple[Float[Tensor, "batch head key dim"], Float[Tensor, "batch head key dim"]]:
+        """The keys and values of a context: what can be kept when more queries will come to the same context."""
+        return split_heads(self.key(context), self.heads), split_heads(self.value(context), self.heads)
+
+    @shaped
+    def attend(
+        self,
+        tokens: Float[Tensor, "batch query width"],
+        key: Float[Tensor, "batch head key dim"],
+        value: Float[Tensor, "batch head key dim"],
+        mask: Mask | None = None,
+        return_weights: bool = False,
+    ) -> tuple[Float[Tensor, "batch query width"], Float[Tensor, "batch head query key"] | None]:
+        """Attend from `tokens` to keys and values made before; the weights are None unless asked for."""
         query = split_heads(self.query(tokens), self.heads)
-        key = split_heads(self.key(context), self.heads)
-        value = split_heads(self.value(context), self.heads)
-        if not return_weights:
-            return self.output(merge_heads(fused_attention(query, key, value, mask)))
-        output, weights = attention(query, key, value, mask)
+        mask = None if mask is None else mask.unsqueeze(1)  # one mask for all heads
+        if return_weights:
+            output, weights = attention(query, key, value, mask)
+        else:
+            output, weights = fused_attention(query, key, value, mask), None
         return self.output(merge_heads(output)), weights
 
     def _check(self, tokens: Tensor, context: Tensor, mask: Tensor | None) -> None:

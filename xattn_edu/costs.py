@@ -1,17 +1,20 @@
-"""What a model costs: parameters, multiply-accumulates by the papers' convention, peak memory.
+"""What a model costs: parameters, multiply-accumulates by the papers' convention, peak memory, time.
 
 The convention of ViT, DeiT and CrossViT: one multiply-add is one MAC (their tables call it a FLOP), batch 1. Counted
 are convolutions, linear layers and both products of attention (q k^T and A v); not counted are normalisation, softmax,
-activations, biases, residuals and resizing.
+activations, biases, residuals, pooling and resizing. A Fourier transform is counted as the fast one: n/2 log2(n) complex
+products of four multiply-adds for n points (Cooley and Tukey, 1965).
 """
 
 import contextlib
 import copy
 import json
+import math
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,7 +71,7 @@ def count(model: nn.Module, *example_inputs: Tensor, depth: int = 1) -> Costs:
     shapes = {id(x): x.detach().to("meta").requires_grad_(x.requires_grad) for x in tensors}
     shadow = copy.deepcopy(model, memo=shapes).eval()
     inputs = [x.to("meta") if isinstance(x, Tensor) else x for x in example_inputs]
-    counter = FlopCounterMode(display=False)
+    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten._fft_c2c: _fft_flops})
     # The math backend takes fused attention apart into the two products it stands for, where the counter sees them.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
         shadow(*inputs)
@@ -135,6 +138,26 @@ def peak_memory(function: Callable[..., object], *arguments: Any) -> int:
     return peak
 
 
+def time_in_turns(
+    functions: Mapping[str, Callable[[], object]], rounds: int = 10
+) -> dict[str, list[tuple[float, float]]]:
+    """Run each function once a round, in turns: (wall, CPU) seconds of every run, after a first round not measured.
+
+    Machines are noisy: a slow moment then slows all of them, and the ratio of two medians means more than either. CPU
+    over wall time should be near the number of threads. Raises ValueError for fewer than one round.
+    """
+    if rounds < 1:
+        raise ValueError(f"rounds must be 1 or more, given {rounds}")
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in functions}
+    for number in range(rounds + 1):
+        for name, function in functions.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            function()
+            if number:
+                times[name].append((time.perf_counter() - wall, time.process_time() - cpu))
+    return times
+
+
 @contextlib.contextmanager
 def _silent_stderr() -> Iterator[None]:
     """Send the process's standard error to nowhere: the profiler's C++ core announces its start and stop there."""
@@ -169,6 +192,11 @@ def _macs_of(model: nn.Module, name: str, flops: dict[str, dict]) -> tuple[int, 
         return _macs(flops.get(key, {}))
     inner = [_macs_of(model, _join(name, child), flops) for child, _ in modules[name].named_children()]
     return sum(macs for macs, _ in inner), sum(products for _, products in inner)
+
+
+def _fft_flops(shape: torch.Size, axes: list[int], *_: Any, **__: Any) -> int:
+    """Two FLOPs a MAC, as the counter has it: 2 n log2(n) MACs along each axis of n points, for each of the others."""
+    return round(4 * math.prod(shape) * sum(math.log2(shape[axis]) for axis in axes))
 
 
 def _macs(flops: dict) -> tuple[int, int]:

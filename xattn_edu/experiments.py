@@ -23,13 +23,14 @@ from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
 from xattn_edu import costs
+from xattn_edu.channel_spatial import MIXERS
 from xattn_edu.checkpoints import write_atomically
 from xattn_edu.data import fashion_mnist
 from xattn_edu.metrics import accuracy
 from xattn_edu.profiles import Profile, choose_profile, seed_everything
 from xattn_edu.shapes import shaped
 from xattn_edu.training import History, train
-from xattn_edu.vit import ViT
+from xattn_edu.vit import Mixer, ViT
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -169,6 +170,40 @@ def little_data(
     )
 
 
+def vit_mixers(
+    mixer: str = "attention",
+    seed: int = 0,
+    profile: str | Profile | None = None,
+    *,
+    patch: int = 4,
+    train_images: int | None = None,
+    test_images: int | None = None,
+    epochs: int | None = None,
+    checkpoint: str | Path | None = None,
+    device: str = "auto",
+    progress: bool = True,
+) -> Result:
+    """Train the reduced ViT with "attention" or one of `channel_spatial.MIXERS` in its place, all else equal.
+
+    All of them read the mean of the patches instead of a class token, which only attention can fill. Raises ValueError
+    for a mixer that is not known, and as `vit_fashion_mnist` does.
+    """
+    profile = profile if isinstance(profile, Profile) else choose_profile(profile)
+    size = SIZES[profile.name]
+    if mixer != "attention" and mixer not in MIXERS:
+        raise ValueError(f"mixer must be one of attention, {', '.join(MIXERS)}, given {mixer!r}")
+    train_set, test_set = fashion_sets(train_images, test_images, seed=seed)
+    epochs = size.epochs if epochs is None else epochs
+    seed_everything(seed)
+    return _run(
+        small_vit(patch, size, pool="mean", mixer=MIXERS.get(mixer)),
+        train_set,
+        test_set,
+        {"mixer": mixer, "patch": patch, "seed": seed, "profile": profile.name},
+        {"epochs": epochs, "seed": seed, "checkpoint": checkpoint, "device": device, "progress": progress},
+    )
+
+
 def _run(
     model: nn.Module,
     train_set: TensorDataset,
@@ -226,13 +261,14 @@ def _balanced(dataset: TensorDataset, number: int | None, order: Tensor) -> Tens
     return TensorDataset(images[chosen], labels[chosen])
 
 
-def small_vit(patch: int, size: Size) -> ViT:
+def small_vit(patch: int, size: Size, *, pool: str = "class_token", mixer: Mixer | None = None) -> ViT:
     """A ViT for 28 x 28 grey images, with Xavier's first weights (Glorot and Bengio, 2010) as in the ViT paper's code.
 
     A deviation of 0.02, the library's and DeiT's, suits a width of 384 and more; at 64 it is so small that attention
     starts out uniform and stays so for long.
     """
-    model = ViT(28, patch, size.width, size.depth, size.heads, classes=10, channels=1, mlp_ratio=2, positions="sincos")
+    shape: dict[str, Any] = {"mlp_ratio": 2, "positions": "sincos", "pool": pool, "mixer": mixer}
+    model = ViT(28, patch, size.width, size.depth, size.heads, classes=10, channels=1, **shape)
     for module in model.blocks.modules():
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
@@ -293,6 +329,11 @@ EXPERIMENTS = {
         "a ViT and a CNN of its size on 100 to 12,000 images, about the same number of steps (notebook 06)",
         little_data,
         {"model": ("vit", "cnn"), "images": (100, 300, 1000, 3000, 12000)},
+    ),
+    "vit-mixers": Experiment(
+        "the small ViT with self-attention and with something else in its place, same budget (notebook 04)",
+        vit_mixers,
+        {"mixer": ("attention", *MIXERS)},
     ),
 }
 

@@ -4,6 +4,8 @@ Source: Dosovitskiy et al., "An Image is Worth 16x16 Words" (2021), equations (1
 is the same network trained with another recipe.
 """
 
+from collections.abc import Callable
+
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -14,6 +16,7 @@ from xattn_edu.attention import MultiHeadAttention
 from xattn_edu.shapes import shaped
 
 Size = int | tuple[int, int]
+Mixer = Callable[[int, tuple[int, int]], nn.Module]  # (width, grid) -> what stands where self-attention stands
 
 
 @shaped
@@ -110,14 +113,23 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm Transformer block: z' = z + MSA(LN(z)); z'' = z' + MLP(LN(z')) (equations 2 and 3)."""
+    """Pre-norm Transformer block: z' = z + MSA(LN(z)); z'' = z' + MLP(LN(z')) (equations 2 and 3).
+
+    `mixer`, a module from tokens to tokens, takes the place of the self-attention MSA (see `channel_spatial`).
+    """
 
     def __init__(
-        self, width: int, heads: int, mlp_ratio: float = 4, stochastic_depth: float = 0.0, norm_eps: float = 1e-6
+        self,
+        width: int,
+        heads: int,
+        mlp_ratio: float = 4,
+        stochastic_depth: float = 0.0,
+        norm_eps: float = 1e-6,
+        mixer: nn.Module | None = None,
     ):
         super().__init__()
         self.norm1 = nn.LayerNorm(width, norm_eps)
-        self.attention = MultiHeadAttention(width, heads)
+        self.attention = MultiHeadAttention(width, heads) if mixer is None else mixer
         self.norm2 = nn.LayerNorm(width, norm_eps)
         self.mlp = MLP(width, int(width * mlp_ratio))
         self.drop = StochasticDepth(stochastic_depth)
@@ -126,7 +138,14 @@ class Block(nn.Module):
     def forward(
         self, tokens: Float[Tensor, "batch token width"], return_weights: bool = False
     ) -> tuple[Float[Tensor, "batch token width"], Float[Tensor, "batch head token token"] | None]:
-        """Tokens (batch, token, width) to tokens, and the weights (batch, head, token, token) if asked for."""
+        """Tokens (batch, token, width) to tokens, and the weights (batch, head, token, token) if asked for.
+
+        Raises ValueError when weights are asked for of a mixer, which has none.
+        """
+        if return_weights and not isinstance(self.attention, MultiHeadAttention):
+            raise ValueError(
+                f"{type(self.attention).__name__} stands where attention stood: it has no weights to return"
+            )
         normed, weights = self.norm1(tokens), None
         if return_weights:
             mixed, weights = self.attention(normed, return_weights=True)
@@ -140,8 +159,11 @@ class ViT(nn.Module):
     """Patches, a class token, position embeddings, `depth` blocks, and a linear head on the class token.
 
     `positions` is "learned", or "sincos" for the fixed two-dimensional sines and cosines. `image_size` is a number of
-    pixels or (height, width). Stochastic depth grows linearly from 0 to `stochastic_depth` over the blocks. Raises
-    ValueError for sizes that do not divide.
+    pixels or (height, width). Stochastic depth grows linearly from 0 to `stochastic_depth` over the blocks.
+
+    `pool="mean"` leaves the class token out: the head reads the mean of the patches (appendix D.3). With it, `mixer`
+    may put something else in the place of self-attention: a function (width, grid) -> module, called once a block, as
+    in `channel_spatial.MIXERS`. Raises ValueError for sizes that do not divide and for a mixer with a class token.
     """
 
     def __init__(
@@ -158,19 +180,30 @@ class ViT(nn.Module):
         positions: str = "learned",
         stochastic_depth: float = 0.0,
         norm_eps: float = 1e-6,
+        pool: str = "class_token",
+        mixer: Mixer | None = None,
     ):
         super().__init__()
         if depth < 1:
             raise ValueError(f"depth is a number of blocks, 1 or more, given {depth}")
         if positions not in ("learned", "sincos"):
             raise ValueError(f'positions must be "learned" or "sincos", given {positions!r}')
+        if pool not in ("class_token", "mean"):
+            raise ValueError(f'pool must be "class_token" or "mean", given {pool!r}')
+        if mixer is not None and pool != "mean":
+            raise ValueError('only attention can fill a class token: with a mixer, write pool="mean"')
         self.patch_embedding = PatchEmbedding(image_size, patch, width, channels)
-        self.class_token = nn.Parameter(torch.zeros(1, 1, width))
-        rows, columns = self.patch_embedding.grid
-        self.positions = nn.Parameter(torch.zeros(1, 1 + rows * columns, width), requires_grad=positions == "learned")
+        self.class_token = nn.Parameter(torch.zeros(1, 1, width)) if pool == "class_token" else None
+        grid = self.patch_embedding.grid
+        tokens = grid[0] * grid[1] + (pool == "class_token")
+        self.positions = nn.Parameter(torch.zeros(1, tokens, width), requires_grad=positions == "learned")
         StochasticDepth(stochastic_depth)  # refuses a rate that is none, also where depth is 1 and the only rate is 0
         rates = [stochastic_depth * block / max(depth - 1, 1) for block in range(depth)]
-        self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio, rate, norm_eps) for rate in rates)
+        self.mixed = mixer is not None
+        self.blocks = nn.ModuleList(
+            Block(width, heads, mlp_ratio, rate, norm_eps, None if mixer is None else mixer(width, grid))
+            for rate in rates
+        )
         self.norm = nn.LayerNorm(width, norm_eps)
         self.head = nn.Linear(width, classes)
         self._initialise(positions)
@@ -181,13 +214,18 @@ class ViT(nn.Module):
     ) -> Float[Tensor, "batch classes"] | tuple[Float[Tensor, "batch classes"], list[Tensor]]:
         """Logits; with `return_weights` also each block's attention (batch, head, token, token), class token first."""
         tokens, weights = self.encode(images, return_weights)
-        logits = self.head(tokens[:, 0])
+        logits = self.head(tokens.mean(dim=1) if self.class_token is None else tokens[:, 0])
         return (logits, weights) if return_weights else logits
 
     def encode(self, images: Tensor, return_weights: bool = False) -> tuple[Tensor, list[Tensor]]:
-        """All tokens after the last norm, (batch, 1 + patches, width), and the attention of each block if asked for."""
+        """All tokens after the last norm, and the attention of each block if asked for.
+
+        Tokens are (batch, 1 + patches, width), class token first, or (batch, patches, width) where there is none.
+        """
         tokens = self.patch_embedding(images)
-        tokens = torch.cat([self.class_token.expand(len(tokens), -1, -1), tokens], dim=1) + self.positions
+        if self.class_token is not None:
+            tokens = torch.cat([self.class_token.expand(len(tokens), -1, -1), tokens], dim=1)
+        tokens = tokens + self.positions
         weights = []
         for block in self.blocks:
             tokens, block_weights = block(tokens, return_weights)
@@ -198,8 +236,11 @@ class ViT(nn.Module):
     def resize(self, image_size: Size) -> None:
         """Make the model take images of another size: interpolate its position embeddings to the new grid.
 
-        Sines and cosines, too, are interpolated, not computed anew. Make an optimizer afterwards, not before.
+        Sines and cosines, too, are interpolated, not computed anew. Make an optimizer afterwards, not before. Raises
+        ValueError for a model with a mixer, which is made for one grid.
         """
+        if self.mixed:
+            raise ValueError("a mixer is made for one grid: build a new model with image_size= instead")
         old, new = self.patch_embedding.grid, grid_of(_pair(image_size), self.patch_embedding.patch)
         self.positions.data = interpolate_positions(self.positions.data, old, new)
         self.positions.grad = None  # it had the old size
@@ -211,11 +252,13 @@ class ViT(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
-        nn.init.trunc_normal_(self.class_token, std=0.02)
+        if self.class_token is not None:
+            nn.init.trunc_normal_(self.class_token, std=0.02)
         if positions == "learned":
             nn.init.trunc_normal_(self.positions, std=0.02)
         else:
-            self.positions.data[:, 1:] = sincos_positions(self.patch_embedding.grid, self.positions.shape[-1])
+            waves = sincos_positions(self.patch_embedding.grid, self.positions.shape[-1])
+            self.positions.data[:, -waves.shape[1] :] = waves  # a class token, which comes first, keeps zeros
 
 
 @shaped

@@ -1,0 +1,468 @@
+"""The Transformer: an encoder, a decoder whose cross-attention reads it, and decoding with cached keys and values.
+
+Source: Vaswani et al., "Attention Is All You Need" (2017); section and equation numbers are that paper's. Tokens are
+(batch, token, width), ids (batch, token); masks are True where a token counts.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from xattn_edu.attention import Mask, MultiHeadAttention, causal_mask
+from xattn_edu.shapes import shaped
+
+
+@dataclass
+class AttentionMaps:
+    """The weights of every layer, first layer first, each (batch, head, query, key)."""
+
+    encoder: list[Tensor] = field(default_factory=list)  # source tokens to source tokens
+    decoder: list[Tensor] = field(default_factory=list)  # target tokens to themselves and those before them
+    cross: list[Tensor] = field(default_factory=list)  # target tokens to source tokens
+
+
+@shaped
+def sinusoidal_positions(length: int, width: int, first: int = 0) -> Float[Tensor, "length width"]:
+    """PE(pos, 2i) = sin(pos / 10000^(2i/width)), PE(pos, 2i+1) = cos of the same: positions first .. first+length-1.
+
+    Source: section 3.5. Raises ValueError for an odd width.
+    """
+    if width % 2 or width < 2:
+        raise ValueError(f"sines and cosines come in pairs: the width must be even, given {width}")
+    angles = torch.arange(first, first + length)[:, None] * 10000.0 ** -(torch.arange(0, width, 2) / width)
+    return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)
+
+
+@shaped
+def padding_mask(ids: Int[Tensor, "batch token"], pad: int = 0) -> Bool[Tensor, "batch 1 token"]:
+    """True where a token counts, False where it only fills the row: which keys a query may look at."""
+    return (ids != pad)[:, None, :]
+
+
+class FeedForward(nn.Module):
+    """Linear, ReLU, Linear on every token by itself: equation (2)."""
+
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    @shaped
+    def forward(self, tokens: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch token width"]:
+        return self.fc2(F.relu(self.fc1(tokens)))
+
+
+class Residual(nn.Module):
+    """What stands around a sub-layer f: LayerNorm(x + f(x)) as published, or x + f(LayerNorm(x)) with `pre_norm`.
+
+    Source: section 3.1; pre-norm: Xiong et al., "On Layer Normalization in the Transformer Architecture" (2020).
+    """
+
+    def __init__(self, width: int, dropout: float, pre_norm: bool):
+        super().__init__()
+        self.norm, self.drop, self.pre_norm = nn.LayerNorm(width), nn.Dropout(dropout), pre_norm
+
+    def before(self, tokens: Tensor) -> Tensor:
+        """What the sub-layer reads."""
+        return self.norm(tokens) if self.pre_norm else tokens
+
+    def after(self, tokens: Tensor, output: Tensor) -> Tensor:
+        """The tokens with the sub-layer's output added."""
+        tokens = tokens + self.drop(output)
+        return tokens if self.pre_norm else self.norm(tokens)
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention, then the feed-forward network: section 3.1."""
+
+    def __init__(self, width: int, heads: int, hidden: int, dropout: float = 0.1, pre_norm: bool = False):
+        super().__init__()
+        self.attention = MultiHeadAttention(width, heads)
+        self.feed_forward = FeedForward(width, hidden)
+        self.residual1, self.residual2 = (Residual(width, dropout, pre_norm) for _ in range(2))
+
+    @shaped
+    def forward(
+        self, tokens: Float[Tensor, "batch token width"], mask: Mask | None = None, return_weights: bool = False
+    ) -> tuple[Float[Tensor, "batch token width"], Float[Tensor, "batch head token token"] | None]:
+        """Tokens to tokens, and the weights if asked for."""
+        asking = self.residual1.before(tokens)
+        mixed, weights = self.attention.attend(asking, *self.attention.keys_and_values(asking), mask, return_weights)
+        tokens = self.residual1.after(tokens, mixed)
+        return self.residual2.after(tokens, self.feed_forward(self.residual2.before(tokens))), weights
+
+
+KeysValues = tuple[Float[Tensor, "batch head key dim"], Float[Tensor, "batch head key dim"]]
+
+
+@dataclass
+class LayerCache:
+    """The keys and values that one decoder layer has made and need not make again."""
+
+    target: KeysValues | None = None  # of the tokens written so far: one more with each step
+    source: KeysValues | None = None  # of the encoder's output: made once
+
+
+class DecoderLayer(nn.Module):
+    """Causal self-attention, cross-attention to the encoder's output, the feed-forward network: section 3.1."""
+
+    def __init__(self, width: int, heads: int, hidden: int, dropout: float = 0.1, pre_norm: bool = False):
+        super().__init__()
+        self.attention = MultiHeadAttention(width, heads)
+        self.cross_attention = MultiHeadAttention(width, heads)
+        self.feed_forward = FeedForward(width, hidden)
+        self.residual1, self.residual2, self.residual3 = (Residual(width, dropout, pre_norm) for _ in range(3))
+
+    @shaped
+    def forward(
+        self,
+        tokens: Float[Tensor, "batch token width"],
+        memory: Float[Tensor, "batch source width"],
+        mask: Mask | None = None,
+        memory_mask: Mask | None = None,
+        return_weights: bool = False,
+        cache: LayerCache | None = None,
+    ) -> tuple[Float[Tensor, "batch token width"], tuple[Tensor | None, Tensor | None]]:
+        """Tokens to tokens, and the weights of self- and cross-attention if asked for.
+
+        With a `cache` the tokens are new ones, which follow those whose keys and values it holds; it grows by them.
+        """
+        cache = LayerCache() if cache is None else cache
+        asking = self.residual1.before(tokens)
+        key, value = self.attention.keys_and_values(asking)
+        if cache.target is not None:
+            key, value = torch.cat([cache.target[0], key], dim=2), torch.cat([cache.target[1], value], dim=2)
+        cache.target = key, value
+        mixed, to_target = self.attention.attend(asking, *cache.target, mask, return_weights)
+        tokens = self.residual1.after(tokens, mixed)
+
+        if cache.source is None:  # keys and values are the source's: this makes it a translator
+            cache.source = self.cross_attention.keys_and_values(memory)
+        asking = self.residual2.before(tokens)
+        mixed, to_source = self.cross_attention.attend(asking, *cache.source, memory_mask, return_weights)
+        tokens = self.residual2.after(tokens, mixed)
+
+        tokens = self.residual3.after(tokens, self.feed_forward(self.residual3.before(tokens)))
+        return tokens, (to_target, to_source)
+
+
+class Encoder(nn.Module):
+    """`depth` encoder layers; `final_norm` adds a LayerNorm at the end, which pre-norm needs (and has by default)."""
+
+    def __init__(
+        self,
+        width: int,
+        depth: int,
+        heads: int,
+        hidden: int,
+        dropout: float = 0.1,
+        pre_norm: bool = False,
+        final_norm: bool | None = None,
+    ):
+        super().__init__()
+        self.layers = nn.ModuleList(EncoderLayer(width, heads, hidden, dropout, pre_norm) for _ in range(depth))
+        self.norm = nn.LayerNorm(width) if (pre_norm if final_norm is None else final_norm) else nn.Identity()
+
+    def forward(
+        self, tokens: Tensor, mask: Tensor | None = None, return_weights: bool = False
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Tokens (batch, token, width) to tokens, and each layer's weights if asked for; `mask` as in attention."""
+        maps = []
+        for layer in self.layers:
+            tokens, weights = layer(tokens, mask, return_weights)
+            if weights is not None:
+                maps.append(weights)
+        return self.norm(tokens), maps
+
+
+class Decoder(nn.Module):
+    """`depth` decoder layers, every one of which reads the same memory; `final_norm` as in the encoder."""
+
+    def __init__(
+        self,
+        width: int,
+        depth: int,
+        heads: int,
+        hidden: int,
+        dropout: float = 0.1,
+        pre_norm: bool = False,
+        final_norm: bool | None = None,
+    ):
+        super().__init__()
+        self.layers = nn.ModuleList(DecoderLayer(width, heads, hidden, dropout, pre_norm) for _ in range(depth))
+        self.norm = nn.LayerNorm(width) if (pre_norm if final_norm is None else final_norm) else nn.Identity()
+
+    def forward(
+        self,
+        tokens: Tensor,
+        memory: Tensor,
+        memory_mask: Tensor | None = None,
+        return_weights: bool = False,
+        caches: list[LayerCache] | None = None,
+    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """Tokens (batch, token, width) to tokens, and (self, cross) weights of each layer if asked for.
+
+        No token sees a later one. Padding needs no mask here: it stands at the end, where no valid token looks.
+        With `caches`, one a layer, the tokens are new ones that follow those before.
+        """
+        new, past = tokens.shape[1], 0
+        if caches is not None and caches[0].target is not None:
+            past = caches[0].target[0].shape[2]
+        mask = causal_mask(past + new, tokens.device)[:, past:] if new > 1 else None  # one new token sees all
+        maps = []
+        for number, layer in enumerate(self.layers):
+            cache = None if caches is None else caches[number]
+            tokens, weights = layer(tokens, memory, mask, memory_mask, return_weights, cache)
+            maps.append(weights)
+        return self.norm(tokens), maps if return_weights else []
+
+
+@dataclass
+class Cache:
+    """Where decoding stands: all that the next step needs to know of the source and of the tokens so far."""
+
+    memory: Tensor
+    memory_mask: Tensor
+    layers: list[LayerCache]
+    length: int = 0  # tokens so far
+
+    def select(self, rows: Tensor) -> None:
+        """Go on with these rows of the batch, as beam search does when it drops one hypothesis and doubles another."""
+        self.memory, self.memory_mask = self.memory[rows], self.memory_mask[rows]
+        for layer in self.layers:
+            layer.target = None if layer.target is None else (layer.target[0][rows], layer.target[1][rows])
+            layer.source = None if layer.source is None else (layer.source[0][rows], layer.source[1][rows])
+
+
+class Transformer(nn.Module):
+    """From a sentence of ids to the next token's logits: the whole model, its defaults the paper's base model.
+
+    One matrix is the embedding of source and target and, transposed, the last layer (section 3.4). `pad` fills up rows,
+    `start` stands before a target and `end` behind it. Raises ValueError for sizes that make no model.
+
+    The base model with the paper's 37,000 tokens has 63,082,496 parameters here: 18.9 M in the shared matrix, 18.9 M in
+    the encoder, 25.2 M in the decoder, every linear layer with a bias. The paper's table 3 says 65 M without a count.
+    """
+
+    def __init__(
+        self,
+        vocabulary: int,
+        width: int = 512,
+        depth: int = 6,
+        heads: int = 8,
+        hidden: int = 2048,
+        *,
+        dropout: float = 0.1,
+        pre_norm: bool = False,
+        final_norm: bool | None = None,
+        pad: int = 0,
+        start: int = 1,
+        end: int = 2,
+    ):
+        super().__init__()
+        if len({pad, start, end}) < 3 or not all(0 <= special < vocabulary for special in (pad, start, end)):
+            raise ValueError(
+                f"pad, start and end must be three ids below vocabulary={vocabulary}, given {pad}, {start}, {end}"
+            )
+        if depth < 1 or hidden < 1:
+            raise ValueError(f"depth and hidden must be 1 or more, given {depth} and {hidden}")
+        sinusoidal_positions(1, width)  # refuses an odd width
+        self.pad, self.start, self.end = pad, start, end
+        self.embedding = nn.Embedding(vocabulary, width)
+        self.drop = nn.Dropout(dropout)
+        self.encoder = Encoder(width, depth, heads, hidden, dropout, pre_norm, final_norm)
+        self.decoder = Decoder(width, depth, heads, hidden, dropout, pre_norm, final_norm)
+        self._initialise()
+
+    @shaped
+    def forward(
+        self, source: Int[Tensor, "batch source"], target: Int[Tensor, "batch target"], return_weights: bool = False
+    ) -> Float[Tensor, "batch target vocabulary"] | tuple[Float[Tensor, "batch target vocabulary"], AttentionMaps]:
+        """Logits of the token that follows each target token (teacher forcing), and all weights if asked for.
+
+        Raises TypeError for ids that are not whole numbers, ValueError for ids outside the vocabulary.
+        """
+        self._check(source, "source")
+        self._check(target, "target")
+        if len(source) != len(target):
+            raise ValueError(f"source and target differ in batch: {tuple(source.shape)}, {tuple(target.shape)}")
+        memory, memory_mask, to_itself = self.encode(source, return_weights)
+        tokens, maps = self.decoder(self.embed(target), memory, memory_mask, return_weights)
+        logits = self.logits(tokens)
+        if not return_weights:
+            return logits
+        return logits, AttentionMaps(to_itself, [layer[0] for layer in maps], [layer[1] for layer in maps])
+
+    def encode(self, source: Tensor, return_weights: bool = False) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """(memory, mask of the memory, weights if asked for): the encoder's last layer, which the decoder reads."""
+        mask = padding_mask(source, self.pad)
+        memory, maps = self.encoder(self.embed(source), mask, return_weights)
+        return memory, mask, maps
+
+    def embed(self, ids: Tensor, first: int = 0) -> Tensor:
+        """Embeddings times sqrt(width), plus positions counted from `first`: sections 3.4 and 3.5."""
+        width = self.embedding.embedding_dim
+        positions = sinusoidal_positions(ids.shape[1], width, first).to(self.embedding.weight)
+        return self.drop(self.embedding(ids) * width**0.5 + positions)
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        """A score for each word of the vocabulary: how well the token agrees with the word's embedding."""
+        return F.linear(tokens, self.embedding.weight)
+
+    def begin(self, source: Int[Tensor, "batch source"]) -> Cache:
+        """Read the source: run the encoder, once. Nothing is written yet."""
+        self._check(source, "source")
+        memory, memory_mask, _ = self.encode(source)
+        return Cache(memory, memory_mask, [LayerCache() for _ in self.decoder.layers])
+
+    @shaped
+    def step(self, last: Int[Tensor, " batch"], cache: Cache) -> Float[Tensor, "batch vocabulary"]:
+        """Logits of the token that follows `last`, the newest token of each row; the cache grows by it."""
+        tokens = self.embed(last[:, None], first=cache.length)
+        tokens, _ = self.decoder(tokens, cache.memory, cache.memory_mask, caches=cache.layers)
+        cache.length += 1
+        return self.logits(tokens[:, 0])
+
+    def _check(self, ids: Tensor, name: str) -> None:
+        if ids.ndim != 2 or ids.shape[1] < 1:
+            raise ValueError(f"{name} must be ids (batch, token), one token at least, given {tuple(ids.shape)}")
+        if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+            raise TypeError(f"{name} must be whole numbers, given {ids.dtype}: write ids.long()")
+        if (
+            not ids.is_meta
+            and ids.numel()
+            and not 0 <= int(ids.min()) <= int(ids.max()) < self.embedding.num_embeddings
+        ):
+            raise ValueError(
+                f"{name} has ids from {int(ids.min())} to {int(ids.max())}, but the vocabulary's are 0 to "
+                f"{self.embedding.num_embeddings - 1}"
+            )
+
+    def _initialise(self) -> None:
+        """Xavier's uniform for matrices (Glorot and Bengio, 2010), zero biases, embeddings of about unit length."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        nn.init.normal_(self.embedding.weight, std=self.embedding.embedding_dim**-0.5)
+
+
+@shaped
+def next_token_loss(
+    logits: Float[Tensor, "batch token vocabulary"],
+    target: Int[Tensor, "batch token"],
+    pad: int = 0,
+    smoothing: float = 0.0,
+) -> Float[Tensor, ""]:
+    """Cross-entropy, averaged over the tokens that are not padding; `smoothing` is the paper's label smoothing."""
+    return F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=pad, label_smoothing=smoothing)
+
+
+@torch.no_grad()
+def greedy_decode(model: Transformer, source: Tensor, length: int, *, cache: bool = True) -> Int[Tensor, "batch token"]:
+    """Write the likeliest token, again and again, until every row has ended or has `length` tokens.
+
+    Returns the tokens with their `end`, filled up with `pad`; `start` is left out. `cache=False` runs the decoder on
+    all tokens at every step instead of one: the same tokens, more slowly. Raises ValueError for a length below 1.
+    """
+    _check_length(length)
+    with _evaluating(model):
+        following = _Following(model, source, cache)
+        ids = torch.full((len(source), 1), model.start, device=source.device)
+        ended = torch.zeros(len(source), dtype=torch.bool, device=source.device)
+        for _ in range(length):
+            token = following(ids).argmax(dim=1).masked_fill(ended, model.pad)
+            ids = torch.cat([ids, token[:, None]], dim=1)
+            ended |= token == model.end
+            if ended.all():
+                break
+    return ids[:, 1:]
+
+
+@torch.no_grad()
+def beam_search(
+    model: Transformer,
+    source: Tensor,
+    length: int,
+    *,
+    beams: int = 4,
+    penalty: float = 0.6,
+    cache: bool = True,
+) -> tuple[Int[Tensor, "batch beam token"], Float[Tensor, "batch beam"]]:
+    """Keep the `beams` best hypotheses of each row instead of one; the best comes first.
+
+    A hypothesis scores log P / ((5 + its tokens) / 6)^penalty, its `end` counted; one that has ended waits, with its
+    score, against those that go on. Returns ids as `greedy_decode` does, and scores (-inf where there are fewer
+    hypotheses than beams). Source of the penalty and of both defaults: Wu et al., "Google's Neural Machine Translation
+    System" (2016), equation (14), and section 6.1 of the Transformer's paper. Raises ValueError for a length or number
+    of beams below 1.
+    """
+    _check_length(length)
+    if beams < 1:
+        raise ValueError(f"beams must be 1 or more, given {beams}")
+    with _evaluating(model):
+        batch, device = len(source), source.device
+        first_row = torch.arange(batch, device=device)[:, None] * beams  # of each batch entry's beams, side by side
+        following = _Following(model, source, cache)
+        following.cache.select(torch.arange(batch, device=device).repeat_interleave(beams))
+        ids = torch.full((batch * beams, 1), model.start, device=device)
+        total = torch.full((batch, beams), -torch.inf, device=device, dtype=model.embedding.weight.dtype)
+        total[:, 0] = 0.0  # all beams start out the same: only one of them may have children
+        tokens, ended = torch.zeros(2, batch, beams, dtype=torch.int64, device=device)
+        for _ in range(length):
+            log_p = following(ids).log_softmax(dim=1).unflatten(0, (batch, beams))
+            wait = torch.full_like(log_p[0, 0], -torch.inf)
+            wait[model.pad] = 0.0  # an ended hypothesis has one child: itself
+            log_p = torch.where(ended[..., None] > 0, wait, log_p)
+            tokens = tokens + 1 - ended
+            scores = (total[..., None] + log_p) / ((5 + tokens[..., None]) / 6) ** penalty
+
+            best = scores.flatten(1).topk(beams).indices  # (batch, beam), into beam x vocabulary
+            parent, token = best // scores.shape[2], best % scores.shape[2]
+            total = (total[..., None] + log_p).flatten(1).gather(1, best)
+            tokens, ended = tokens.gather(1, parent), ended.gather(1, parent)
+            rows = (first_row + parent).flatten()
+            following.cache.select(rows)
+            ids = torch.cat([ids[rows], token.flatten()[:, None]], dim=1)
+            ended = ended | (token == model.end)
+            if ended.all():
+                break
+    return ids[:, 1:].unflatten(0, (batch, beams)), total / ((5 + tokens) / 6) ** penalty
+
+
+class _Following:
+    """Logits of the token that follows each row of ids: from the cache, or by running the decoder on all of them."""
+
+    def __init__(self, model: Transformer, source: Tensor, cached: bool):
+        self.model, self.cached = model, cached
+        self.cache = model.begin(source)
+
+    def __call__(self, ids: Tensor) -> Tensor:
+        if self.cached:
+            logits = self.model.step(ids[:, -1], self.cache)
+        else:
+            tokens, _ = self.model.decoder(self.model.embed(ids), self.cache.memory, self.cache.memory_mask)
+            logits = self.model.logits(tokens[:, -1])
+        logits[:, [self.model.pad, self.model.start]] = -torch.inf  # a decoder writes words, or the end
+        return logits
+
+
+@contextlib.contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """In eval mode, then as it was: decoding knows no dropout."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def _check_length(length: int) -> None:
+    if length < 1:
+        raise ValueError(f"length is the largest number of tokens to write, 1 or more, given {length}")
