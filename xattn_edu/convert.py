@@ -98,5 +98,47 @@ def attention_from_torch(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: torch.clone(tensor) for name, tensor in converted.items()}
 
 
+_TORCH_LAYER = {  # torch's names in a Transformer layer; those of its attentions go through attention_from_torch
+    "linear1": "feed_forward.fc1",
+    "linear2": "feed_forward.fc2",
+    "norm1": "residual1.norm",
+    "norm2": "residual2.norm",
+    "norm3": "residual3.norm",
+}
+_TORCH_ATTENTION = {"self_attn": "attention", "multihead_attn": "cross_attention"}
+
+
+def transformer_from_torch(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The state dict of `torch.nn.Transformer` as those of our `Encoder` and `Decoder`.
+
+    torch ends both stacks with a LayerNorm, post-norm or not: build ours with `final_norm=True` (or take `norm` off
+    theirs, which the paper does not have). torch has no embedding, so there is none to convert. Raises ValueError that
+    names the keys it does not know, or misses.
+    """
+    converted: dict[str, dict[str, Tensor]] = {"encoder": {}, "decoder": {}}
+    attentions: dict[tuple[str, str], dict[str, Tensor]] = {}
+    unknown = []
+    for name, tensor in state_dict.items():
+        stack, _, inner = name.partition(".")
+        layer = re.fullmatch(r"(layers\.\d+)\.(\w+)\.(.+)", inner)
+        if stack in converted and layer and layer[2] in _TORCH_ATTENTION:
+            attentions.setdefault((stack, f"{layer[1]}.{_TORCH_ATTENTION[layer[2]]}"), {})[layer[3]] = tensor
+        elif stack in converted and layer and layer[2] in _TORCH_LAYER and layer[3] in ("weight", "bias"):
+            converted[stack][f"{layer[1]}.{_TORCH_LAYER[layer[2]]}.{layer[3]}"] = tensor.clone()
+        elif stack in converted and inner in ("norm.weight", "norm.bias"):
+            converted[stack][inner] = tensor.clone()
+        else:
+            unknown.append(name)
+    if unknown:
+        raise ValueError(f"these keys are not those of a torch.nn.Transformer: {_shorten(unknown)}")
+    for (stack, place), state in attentions.items():
+        converted[stack] |= {f"{place}.{name}": tensor for name, tensor in attention_from_torch(state).items()}
+    if empty := [stack for stack, state in converted.items() if not state]:
+        raise ValueError(
+            f"the state dict has nothing for the {' and '.join(empty)}: is it a whole torch.nn.Transformer?"
+        )
+    return converted["encoder"], converted["decoder"]
+
+
 def _shorten(names: list[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
