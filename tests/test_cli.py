@@ -62,7 +62,7 @@ def test_reproduce_chosen_points(tiny, tmp_path):
 
 def test_interrupted_run_continues_from_its_checkpoint(tmp_path, monkeypatch, capsys):
     """Stopped by Ctrl-C in the third of six steps; the record is that of a run which was never stopped."""
-    flip, left = experiments.flip, [100]
+    flip, left = experiments.fashion.flip, [100]
 
     def stopping(images):
         left[0] -= 1
@@ -76,7 +76,7 @@ def test_interrupted_run_continues_from_its_checkpoint(tmp_path, monkeypatch, ca
         settings = {"train_images": 130, "epochs": 2, "test_images": 20}
         return vit_fashion_mnist(patch, seed, profile, checkpoint=checkpoint, progress=progress, **settings)
 
-    monkeypatch.setattr(experiments, "flip", stopping)
+    monkeypatch.setattr(experiments.fashion, "flip", stopping)
     monkeypatch.setitem(EXPERIMENTS, "tiny", Experiment("", recipe, {"patch": (14,)}))
     command = ["reproduce", "tiny", "--seeds", "1", "--profile", "ci", "--folder"]
     assert main([*command, str(tmp_path / "straight")]) == 0

@@ -8,12 +8,8 @@ import torch
 from xattn_edu import costs, experiments
 from xattn_edu.data import fashion_mnist
 from xattn_edu.experiments import (
-    CNN_WIDTHS,
     EXPERIMENTS,
     SIZES,
-    SmallCNN,
-    fashion_sets,
-    flip,
     little_data,
     load_results,
     reproduce,
@@ -21,6 +17,7 @@ from xattn_edu.experiments import (
     small_vit,
     vit_fashion_mnist,
 )
+from xattn_edu.experiments.fashion import CNN_WIDTHS, SmallCNN, fashion_sets, flip
 from xattn_edu.profiles import choose_profile
 
 TINY = {"profile": "ci", "test_images": 20, "device": "cpu", "progress": False}
@@ -149,7 +146,7 @@ def test_full_set_where_it_is(monkeypatch):
     """The cpu profile asks for the full set where it is on the disk; ci never does."""
     asked = []
     monkeypatch.setattr(fashion_mnist, "full_available", lambda: True)
-    monkeypatch.setattr(experiments, "fashion_sets", lambda *_, seed, full: asked.append(full) or 1 / 0)
+    monkeypatch.setattr(experiments.fashion, "fashion_sets", lambda *_, seed, full: asked.append(full) or 1 / 0)
     for profile in ("ci", "cpu", "gpu"):
         with pytest.raises(ZeroDivisionError):
             vit_fashion_mnist(profile=profile)
@@ -241,9 +238,11 @@ def test_stored_results_are_whole(name):
         runs = [row for row in rows if all(row[setting] == value for setting, value in point.items())]
         assert len({row["seed"] for row in runs}) == len(runs) >= 3, point
         for row in runs:
-            assert {key: row[key] for key in experiments.RECIPE} == experiments.RECIPE
-            assert row["history"]["test accuracy"][-1] == row["test_accuracy"]
-            assert row["test_images"] == 2000
+            module = experiments.translation if name == "translation" else experiments.fashion
+            assert {key: row[key] for key in module.RECIPE} == module.RECIPE
+            measured = "exact match" if name == "translation" else "test accuracy"
+            assert row["history"][measured][-1] == row["test_accuracy"]
+            assert row["test_pairs" if name == "translation" else "test_images"] == 2000
 
 
 def test_stored_vit_reaches_what_the_course_promises():

@@ -1,17 +1,6 @@
-"""The course's measured experiments: recipes that notebooks call and `xattn reproduce` runs with several seeds.
+"""Recipes on Fashion-MNIST: a reduced ViT, its rivals, and other mixers in the place of its attention."""
 
-A recipe is a function of its settings, a seed and a profile. Its result goes to results/ as one JSON a run; notebooks
-read the numbers from there with `load_results`.
-"""
-
-import functools
-import importlib.metadata
-import itertools
-import json
 import math
-import os
-import platform
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,15 +13,13 @@ from torch.utils.data import TensorDataset
 
 from xattn_edu import costs
 from xattn_edu.channel_spatial import MIXERS
-from xattn_edu.checkpoints import write_atomically
 from xattn_edu.data import fashion_mnist
+from xattn_edu.experiments.records import Result
 from xattn_edu.metrics import accuracy
 from xattn_edu.profiles import Profile, choose_profile, seed_everything
 from xattn_edu.shapes import shaped
-from xattn_edu.training import History, train
+from xattn_edu.training import train
 from xattn_edu.vit import Mixer, ViT
-
-RESULTS = Path(__file__).parents[1] / "results"
 
 
 @dataclass(frozen=True)
@@ -53,46 +40,6 @@ SIZES = {
     "gpu": Size(width=192, depth=8, heads=6, epochs=100, full_epochs=60, steps=10000),
 }
 RECIPE: dict[str, Any] = {"batch_size": 64, "learning_rate": 3e-3, "weight_decay": 0.05, "warmup": 0.1, "clip": 1.0}
-
-
-@dataclass(frozen=True)
-class Result:
-    """One run: the trained model and what was measured. `record()` is what goes into its JSON."""
-
-    config: dict[str, Any]  # every setting, seed and profile among them
-    model: nn.Module
-    history: History
-    accuracy: float  # on the test images, 0 to 1
-    parameters: int
-    macs: int  # multiply-accumulates for one image
-
-    @property
-    def seconds(self) -> float:
-        return self.history["seconds"][-1]
-
-    @property
-    def cpu_seconds(self) -> float:
-        return self.history["cpu_seconds"][-1]
-
-    def __str__(self) -> str:
-        return (
-            f"test accuracy {self.accuracy:.1%}, {self.parameters:,} parameters, {self.macs:,} MACs an image, "
-            f"{self.seconds:.0f} s ({self.cpu_seconds / self.seconds:.1f} cores busy)"
-        )
-
-    def record(self) -> dict[str, Any]:
-        """Settings, numbers, versions, machine: all that is needed to run it again and compare."""
-        numbers = {"test_accuracy": self.accuracy, "parameters": self.parameters, "macs": self.macs}
-        times = {"seconds": self.seconds, "cpu_seconds": self.cpu_seconds}
-        packages = ("xattn-edu", "torch", "numpy", "accelerate")
-        versions = {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in packages}
-        return {
-            "config": self.config,
-            "metrics": numbers | times | {"cpu_per_wall": round(self.cpu_seconds / self.seconds, 2)},
-            "machine": describe_machine(next(self.model.parameters()).device),
-            "versions": versions,
-            "history": self.history.rows,
-        }
 
 
 def vit_fashion_mnist(
@@ -302,115 +249,3 @@ def flip(images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "
     """Mirror half of the images, by chance: a coat stays a coat."""
     mirrored = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
     return torch.where(mirrored, images.flip(-1), images)
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """A recipe and the settings it is run with: every combination, with every seed."""
-
-    description: str
-    recipe: Callable[..., Result]
-    grid: dict[str, tuple[Any, ...]]
-
-    def points(self, **chosen: Sequence[Any]) -> Iterator[dict[str, Any]]:
-        """Each combination of the grid's settings, or of those `chosen` instead."""
-        values = [chosen.get(name) or default for name, default in self.grid.items()]
-        for point in itertools.product(*values):
-            yield dict(zip(self.grid, point))
-
-
-EXPERIMENTS = {
-    "vit-fashion-mnist": Experiment(
-        "a small ViT on Fashion-MNIST with patches of 4, 7 and 14 pixels: accuracy against cost (notebook 06)",
-        vit_fashion_mnist,
-        {"patch": (4, 7, 14)},
-    ),
-    "vit-little-data": Experiment(
-        "a ViT and a CNN of its size on 100 to 12,000 images, about the same number of steps (notebook 06)",
-        little_data,
-        {"model": ("vit", "cnn"), "images": (100, 300, 1000, 3000, 12000)},
-    ),
-    "vit-mixers": Experiment(
-        "the small ViT with self-attention and with something else in its place, same budget (notebook 04)",
-        vit_mixers,
-        {"mixer": ("attention", *MIXERS)},
-    ),
-}
-
-
-def reproduce(
-    name: str, point: dict[str, Any], seed: int, profile: Profile, folder: Path, progress: bool = True
-) -> dict[str, Any]:
-    """One run of an experiment, or what is stored of it if it was finished before; an interrupted one is continued.
-
-    The record is written to `folder` whole or not at all; the checkpoint beside it goes when it is.
-    """
-    path = result_path(name, point, seed, profile.name, folder)
-    if path.exists():
-        return _read_record(path)
-    scratch = folder / ".checkpoints"
-    scratch.mkdir(parents=True, exist_ok=True)
-    (scratch / ".gitignore").write_text("*\n", encoding="ascii")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint = scratch / f"{path.parent.name}-{path.stem}.safetensors"
-    recipe = functools.partial(EXPERIMENTS[name].recipe, checkpoint=checkpoint, progress=progress)
-    record = {"experiment": name} | recipe(**point, seed=seed, profile=profile).record()
-    write_atomically(path, (json.dumps(record, indent=1) + "\n").encode())
-    checkpoint.unlink(missing_ok=True)
-    return record
-
-
-def result_path(name: str, point: dict[str, Any], seed: int, profile: str, folder: Path) -> Path:
-    """Where the record of a run lies: vit_fashion_mnist/patch-4_seed-0_ci.json."""
-    settings = "_".join(f"{setting}-{value}" for setting, value in (point | {"seed": seed}).items())
-    return folder / name.replace("-", "_") / f"{settings}_{profile}.json"
-
-
-def load_results(name: str, folder: str | Path | None = None) -> list[dict[str, Any]]:
-    """The stored runs of an experiment, a flat row each: settings, seed, profile, metrics, and "history" (a `History`).
-
-    Raises FileNotFoundError, saying how to make them, if there are none; ValueError for a file that is no such record.
-    """
-    folder = RESULTS if folder is None else Path(folder)
-    paths = sorted((folder / name.replace("-", "_")).glob("*.json"))
-    if not paths:
-        raise FileNotFoundError(f"no results of {name!r} in {folder}: run `xattn reproduce {name.replace('_', '-')}`")
-    rows = []
-    for path in paths:
-        record = _read_record(path)
-        rows.append(record["config"] | record["metrics"] | {"history": History(record["history"])})
-    return sorted(rows, key=lambda row: [_sortable(row[key]) for key in row if key in _order(name) or key == "seed"])
-
-
-def _order(name: str) -> tuple[str, ...]:
-    experiment = EXPERIMENTS.get(name.replace("_", "-"))
-    return () if experiment is None else tuple(experiment.grid)
-
-
-def _sortable(value: Any) -> tuple[bool, Any]:
-    return isinstance(value, str), value
-
-
-def _read_record(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_bytes())
-        if not {"config", "metrics", "history"} <= record.keys():
-            raise ValueError("config, metrics or history is missing")
-    except (ValueError, AttributeError) as error:
-        raise ValueError(
-            f"{path} is not the record of a run ({error}): delete it and run the experiment again"
-        ) from error
-    return record
-
-
-def describe_machine(device: torch.device) -> dict[str, Any]:
-    """What the run ran on, in words that name no one's machine: CPU model, cores, torch's threads, device."""
-    model = platform.processor() or platform.machine()
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        names = [
-            line.split(":", 1)[1] for line in information.read_text().splitlines() if line.startswith("model name")
-        ]
-        model = names[0].strip() if names else model
-    described = {"cpu": model, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "device": device.type}
-    return described | ({"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {})

@@ -1,0 +1,144 @@
+"""The course's measured experiments: recipes that notebooks call and `xattn reproduce` runs with several seeds.
+
+A recipe is a function of its settings, a seed and a profile. Its result goes to results/ as one JSON a run; notebooks
+read the numbers from there with `load_results`.
+"""
+
+import functools
+import itertools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xattn_edu.channel_spatial import MIXERS
+from xattn_edu.checkpoints import write_atomically
+from xattn_edu.experiments.fashion import SIZES, little_data, small_vit, vit_fashion_mnist, vit_mixers
+from xattn_edu.experiments.records import Result, describe_machine
+from xattn_edu.experiments.translation import translate
+from xattn_edu.profiles import Profile
+from xattn_edu.training import History
+
+__all__ = [
+    "EXPERIMENTS",
+    "RESULTS",
+    "SIZES",
+    "Experiment",
+    "Result",
+    "describe_machine",
+    "little_data",
+    "load_results",
+    "reproduce",
+    "result_path",
+    "small_vit",
+    "translate",
+    "vit_fashion_mnist",
+    "vit_mixers",
+]
+
+RESULTS = Path(__file__).parents[2] / "results"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A recipe and the settings it is run with: every combination, with every seed."""
+
+    description: str
+    recipe: Callable[..., Result]
+    grid: dict[str, tuple[Any, ...]]
+
+    def points(self, **chosen: Sequence[Any]) -> Iterator[dict[str, Any]]:
+        """Each combination of the grid's settings, or of those `chosen` instead."""
+        values = [chosen.get(name) or default for name, default in self.grid.items()]
+        for point in itertools.product(*values):
+            yield dict(zip(self.grid, point))
+
+
+EXPERIMENTS = {
+    "vit-fashion-mnist": Experiment(
+        "a small ViT on Fashion-MNIST with patches of 4, 7 and 14 pixels: accuracy against cost (notebook 06)",
+        vit_fashion_mnist,
+        {"patch": (4, 7, 14)},
+    ),
+    "vit-little-data": Experiment(
+        "a ViT and a CNN of its size on 100 to 12,000 images, about the same number of steps (notebook 06)",
+        little_data,
+        {"model": ("vit", "cnn"), "images": (100, 300, 1000, 3000, 12000)},
+    ),
+    "translation": Experiment(
+        "dates and numbers to ISO form, with cross-attention and through a bottleneck of one vector (notebook 03)",
+        translate,
+        {"model": ("cross_attention", "bottleneck")},
+    ),
+    "vit-mixers": Experiment(
+        "the small ViT with self-attention and with something else in its place, same budget (notebook 04)",
+        vit_mixers,
+        {"mixer": ("attention", *MIXERS)},
+    ),
+}
+
+
+def reproduce(
+    name: str, point: dict[str, Any], seed: int, profile: Profile, folder: Path, progress: bool = True
+) -> dict[str, Any]:
+    """One run of an experiment, or what is stored of it if it was finished before; an interrupted one is continued.
+
+    The record is written to `folder` whole or not at all; the checkpoint beside it goes when it is.
+    """
+    path = result_path(name, point, seed, profile.name, folder)
+    if path.exists():
+        return _read_record(path)
+    scratch = folder / ".checkpoints"
+    scratch.mkdir(parents=True, exist_ok=True)
+    (scratch / ".gitignore").write_text("*\n", encoding="ascii")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint = scratch / f"{path.parent.name}-{path.stem}.safetensors"
+    recipe = functools.partial(EXPERIMENTS[name].recipe, checkpoint=checkpoint, progress=progress)
+    record = {"experiment": name} | recipe(**point, seed=seed, profile=profile).record()
+    write_atomically(path, (json.dumps(record, indent=1) + "\n").encode())
+    checkpoint.unlink(missing_ok=True)
+    return record
+
+
+def result_path(name: str, point: dict[str, Any], seed: int, profile: str, folder: Path) -> Path:
+    """Where the record of a run lies: vit_fashion_mnist/patch-4_seed-0_ci.json."""
+    settings = "_".join(f"{setting}-{value}" for setting, value in (point | {"seed": seed}).items())
+    return folder / name.replace("-", "_") / f"{settings}_{profile}.json"
+
+
+def load_results(name: str, folder: str | Path | None = None) -> list[dict[str, Any]]:
+    """The stored runs of an experiment, a flat row each: settings, seed, profile, metrics, and "history" (a `History`).
+
+    Raises FileNotFoundError, saying how to make them, if there are none; ValueError for a file that is no such record.
+    """
+    folder = RESULTS if folder is None else Path(folder)
+    paths = sorted((folder / name.replace("-", "_")).glob("*.json"))
+    if not paths:
+        raise FileNotFoundError(f"no results of {name!r} in {folder}: run `xattn reproduce {name.replace('_', '-')}`")
+    rows = []
+    for path in paths:
+        record = _read_record(path)
+        rows.append(record["config"] | record["metrics"] | {"history": History(record["history"])})
+    return sorted(rows, key=lambda row: [_sortable(row[key]) for key in row if key in _order(name) or key == "seed"])
+
+
+def _order(name: str) -> tuple[str, ...]:
+    experiment = EXPERIMENTS.get(name.replace("_", "-"))
+    return () if experiment is None else tuple(experiment.grid)
+
+
+def _sortable(value: Any) -> tuple[bool, Any]:
+    return isinstance(value, str), value
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_bytes())
+        if not {"config", "metrics", "history"} <= record.keys():
+            raise ValueError("config, metrics or history is missing")
+    except (ValueError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is not the record of a run ({error}): delete it and run the experiment again"
+        ) from error
+    return record

@@ -1,0 +1,67 @@
+"""What a run leaves behind: its settings, its numbers, and what it ran on."""
+
+import importlib.metadata
+import os
+import platform
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from xattn_edu.training import History
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run: the trained model and what was measured. `record()` is what goes into its JSON."""
+
+    config: dict[str, Any]  # every setting, seed and profile among them
+    model: nn.Module
+    history: History
+    accuracy: float  # the share of the test set that is right, 0 to 1
+    parameters: int
+    macs: int  # multiply-accumulates for one example
+    more: dict[str, float] = field(default_factory=dict)  # other numbers that were measured
+
+    @property
+    def seconds(self) -> float:
+        return self.history["seconds"][-1]
+
+    @property
+    def cpu_seconds(self) -> float:
+        return self.history["cpu_seconds"][-1]
+
+    def __str__(self) -> str:
+        return (
+            f"test accuracy {self.accuracy:.1%}, {self.parameters:,} parameters, {self.macs:,} MACs an example, "
+            f"{self.seconds:.0f} s ({self.cpu_seconds / self.seconds:.1f} cores busy)"
+        )
+
+    def record(self) -> dict[str, Any]:
+        """Settings, numbers, versions, machine: all that is needed to run it again and compare."""
+        numbers = {"test_accuracy": self.accuracy, "parameters": self.parameters, "macs": self.macs}
+        times = {"seconds": self.seconds, "cpu_seconds": self.cpu_seconds}
+        packages = ("xattn-edu", "torch", "numpy", "accelerate")
+        versions = {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in packages}
+        return {
+            "config": self.config,
+            "metrics": numbers | self.more | times | {"cpu_per_wall": round(self.cpu_seconds / self.seconds, 2)},
+            "machine": describe_machine(next(self.model.parameters()).device),
+            "versions": versions,
+            "history": self.history.rows,
+        }
+
+
+def describe_machine(device: torch.device) -> dict[str, Any]:
+    """What the run ran on, in words that name no one's machine: CPU model, cores, torch's threads, device."""
+    model = platform.processor() or platform.machine()
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        names = [
+            line.split(":", 1)[1] for line in information.read_text().splitlines() if line.startswith("model name")
+        ]
+        model = names[0].strip() if names else model
+    described = {"cpu": model, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "device": device.type}
+    return described | ({"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {})
