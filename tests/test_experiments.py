@@ -5,7 +5,8 @@ import json
 import pytest
 import torch
 
-from xattn_edu import costs, experiments
+from xattn_edu import MultiHeadAttention, costs, experiments
+from xattn_edu.channel_spatial import MIXERS
 from xattn_edu.data import fashion_mnist
 from xattn_edu.experiments import (
     EXPERIMENTS,
@@ -16,6 +17,7 @@ from xattn_edu.experiments import (
     result_path,
     small_vit,
     vit_fashion_mnist,
+    vit_mixers,
 )
 from xattn_edu.experiments.fashion import CNN_WIDTHS, SmallCNN, fashion_sets, flip
 from xattn_edu.profiles import choose_profile
@@ -125,9 +127,37 @@ def test_little_data_takes_the_same_steps(model, images):
     assert len(result.history["test accuracy"]) == 1
 
 
+@pytest.mark.parametrize("mixer", ["attention", *MIXERS])
+def test_mixers_differ_in_what_mixes_and_in_nothing_else(mixer):
+    result = vit_mixers(mixer, patch=14, train_images=20, epochs=1, **TINY)
+    assert result.config["mixer"] == mixer and result.config["steps"] == 1 and result.model.class_token is None
+    assert result.history["loss"][-1] > 0 and 0 <= result.accuracy <= 1
+    blocks = [block.attention for block in result.model.blocks]
+    expected = MultiHeadAttention if mixer == "attention" else type(MIXERS[mixer](64, (2, 2)))
+    assert [type(block) for block in blocks] == [expected] * SIZES["ci"].depth
+    own = sum(p.numel() for p in blocks[0].parameters()) * len(blocks)
+    assert result.parameters - own == NOTHING_MIXED
+    if mixer == "cbam":
+        again, other = (vit_mixers(mixer, seed, patch=14, train_images=20, epochs=1, **TINY) for seed in (0, 1))
+        assert again.history["loss"] == result.history["loss"] != other.history["loss"]
+
+
+# of the ci profile with patches of 14: embedding, four positions, four blocks of two norms and an MLP, norm and head
+NOTHING_MIXED = (196 + 1 + 4) * 64 + 4 * (4 * 64 + 2 * 64 * 128 + 128 + 64) + 2 * 64 + 10 * 65
+
+
+def test_mixers_are_an_experiment():
+    experiment = EXPERIMENTS["vit-mixers"]
+    assert experiment.recipe is vit_mixers
+    assert list(experiment.points()) == [{"mixer": name} for name in ("attention", *MIXERS)]
+
+
 @pytest.mark.parametrize(
     ("call", "named"),
     [
+        (lambda: vit_mixers("mean", **TINY), "one of attention, token_mlp.*'mean'"),
+        (lambda: vit_mixers("cbam", patch=5, **TINY), "patch 5"),
+        (lambda: vit_mixers("cbam", epochs=0, **TINY), "epochs.*0"),
         (lambda: vit_fashion_mnist(patch=5, **TINY), "patch 5"),
         (lambda: vit_fashion_mnist(patch=14, **TINY | {"profile": "huge"}), "'huge'"),
         (lambda: vit_fashion_mnist(patch=14, epochs=0, **TINY), "epochs.*0"),

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from xattn_edu import attention_rollout
+from xattn_edu.channel_spatial import MIXERS
 from xattn_edu.vit import (
     MLP,
     Block,
@@ -78,6 +80,14 @@ def test_the_three_patch_embeddings_are_one(size, patch, channels, batch, dtype)
         (lambda: small(positions="sincos", width=6), "multiple of 4.* 6"),
         (lambda: sincos_positions((2, 2), 0), "multiple of 4.* 0"),
         (lambda: small(stochastic_depth=1.0), r"\[0, 1\).* 1\.0"),
+        (lambda: small(pool="max"), '"class_token" or "mean", given .max'),
+        (lambda: small(pool=None), '"class_token" or "mean", given None'),
+        (lambda: small(mixer=MIXERS["pooling"]), 'pool="mean"'),
+        (lambda: small(mixer=MIXERS["squeeze_excitation"], pool="mean"), "reduction.* 8, given 16"),
+        (lambda: small(pool="mean", heads=3), "width 8, heads 3"),
+        (lambda: small(pool="mean", mixer=MIXERS["none"]).resize(16), "a mixer is made for one grid"),
+        (lambda: small(pool="mean", mixer=MIXERS["pooling"])(torch.ones(1, 3, 8, 12), True), "Pooling .*no weights"),
+        (lambda: Block(8, 2, mixer=nn.Identity())(torch.ones(1, 6, 8), True), "Identity .*no weights"),
         (lambda: StochasticDepth(-0.1), r"\[0, 1\).* -0\.1"),
         (lambda: interpolate_positions(torch.ones(1, 9, 4), (2, 3), (4, 4)), r"\(1, 9, 4\).*\(2, 3\): 6 or 7"),
         (lambda: interpolate_positions(torch.ones(1, 5, 4), (2, 3), (2, 3)), r"\(1, 5, 4\).*\(2, 3\): 6 or 7"),
@@ -393,3 +403,120 @@ def test_a_resized_model_can_be_trained_on():
 def test_depth_is_a_number_of_blocks():
     with pytest.raises(ValueError, match="depth.*-1"):
         ViT(8, 4, 8, -1, 2)
+
+
+# --- the mean instead of a class token, and something else instead of attention
+
+
+def mean_vit_by_hand(images, model, patch, heads, eps=1e-6):
+    """vit_by_hand with no class token, and the head on the mean of what comes out."""
+    state = model.state_dict()
+    assert "class_token" not in state
+    kernel = state["patch_embedding.projection.weight"]
+    squares = patchify(images, patch)
+    z = squares @ kernel.flatten(1).T + state["patch_embedding.projection.bias"] + state["positions"]
+    weights = []
+    for index in range(len(model.blocks)):
+        start = f"blocks.{index}."
+        z, shares = block_by_hand(z, {k[len(start) :]: v for k, v in state.items() if k.startswith(start)}, heads, eps)
+        weights.append(shares)
+    z = layer_norm(z, state["norm.weight"], state["norm.bias"], eps)
+    return linear(sum(z.unbind(1)) / z.shape[1], state, "head"), weights, z
+
+
+@pytest.mark.parametrize("changes", [{}, {"positions": "sincos", "heads": 4}, {"image_size": (4, 12), "channels": 1}])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_mean_of_the_patches_by_hand(changes, batch):
+    model = shaken(small(pool="mean", **changes))
+    rows, columns = changes.get("image_size", (8, 12))
+    images = draw(batch, changes.get("channels", 3), rows, columns)
+    expected, weights, tokens = mean_vit_by_hand(images, model, 4, changes.get("heads", 2))
+    patches = rows * columns // 16
+    assert model.class_token is None and model.positions.shape == (1, patches, 8)
+    torch.testing.assert_close(model(images), expected, rtol=1e-9, atol=1e-9)
+    logits, shares = model(images, return_weights=True)
+    torch.testing.assert_close(logits, expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(shares, weights, rtol=1e-9, atol=1e-9)
+    assert shares[0].shape == (batch, changes.get("heads", 2), patches, patches)
+    torch.testing.assert_close(model.encode(images)[0], tokens, rtol=1e-9, atol=1e-9)
+    rollout = attention_rollout(shares)
+    assert rollout.shape == (batch, patches, patches)
+    torch.testing.assert_close(rollout.sum(-1), torch.ones(batch, patches, dtype=torch.float64))
+
+
+def test_without_a_class_token_a_vit_is_smaller_by_it_and_its_position():
+    both = [sum(p.numel() for p in small(pool=pool).parameters()) for pool in ("class_token", "mean")]
+    assert both[0] - both[1] == 2 * 8
+    torch.testing.assert_close(small(pool="mean", positions="sincos").positions, sincos_positions((2, 3), 8))
+    learned = small(pool="mean", width=256).positions
+    assert learned.requires_grad and learned.std().item() == pytest.approx(0.02, rel=0.1)
+    assert small().class_token is not None  # as the papers have it, unless asked otherwise
+
+
+@pytest.mark.parametrize("positions", ["learned", "sincos"])
+@pytest.mark.parametrize("size", [(16, 8), 4])
+def test_a_model_that_reads_the_mean_can_be_resized(positions, size):
+    model = small(pool="mean", positions=positions).eval()
+    before = model.positions.clone()
+    model.resize(size)
+    height, width = (size, size) if isinstance(size, int) else size
+    assert model.positions.shape == (1, height * width // 16, 8)
+    torch.testing.assert_close(
+        model.positions.data, interpolate_positions(before, (2, 3), (height // 4, width // 4)).data
+    )
+    images = draw(2, 3, height, width, dtype=torch.float32)
+    again = small(pool="mean", image_size=size).eval()
+    again.load_state_dict(model.state_dict())
+    torch.testing.assert_close(again(images), model(images))
+
+
+def test_shuffled_patches_do_not_matter_to_the_mean():
+    model, images = shaken(small(pool="mean")), draw(1, 3, 8, 12)
+    shuffled = torch.cat([images[..., 8:], images[..., :8]], dim=-1)
+    assert not torch.allclose(model(shuffled), model(images))
+    model.positions.data.zero_()
+    torch.testing.assert_close(model(shuffled), model(images))
+
+
+class Backwards(nn.Module):
+    """Reads the tokens in reverse: a mixer that nobody mistakes for another."""
+
+    def __init__(self, width, grid):
+        super().__init__()
+        self.made_for = (width, grid)
+
+    def forward(self, tokens):
+        return 2 * tokens.flip(1)
+
+
+def test_a_mixer_stands_where_attention_stood():
+    block, tokens = shaken(Block(8, 2, mixer=Backwards(8, (2, 3)))), draw(2, 6, 8)
+    state = block.state_dict()
+    z = tokens + 2 * layer_norm(tokens, state["norm1.weight"], state["norm1.bias"], 1e-6).flip(1)
+    expected = z + block.mlp(layer_norm(z, state["norm2.weight"], state["norm2.bias"], 1e-6))
+    output, weights = block(tokens)
+    assert weights is None and not any(name.startswith("attention") for name in state)
+    torch.testing.assert_close(output, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_each_block_has_a_mixer_of_its_own_made_for_the_grid():
+    model = small(pool="mean", mixer=Backwards, heads=3)  # heads, of which there are none, need not divide
+    mixers = [block.attention for block in model.blocks]
+    assert len(set(map(id, mixers))) == 3 and all(mixer.made_for == (8, (2, 3)) for mixer in mixers)
+    tokens, weights = model.encode(draw(2, 3, 8, 12, dtype=torch.float32))
+    assert tokens.shape == (2, 6, 8) and weights == []
+
+
+def test_a_mixers_branch_is_dropped_like_any_other():
+    torch.manual_seed(0)
+    block = Block(8, 2, stochastic_depth=0.5, mixer=Backwards(8, (1, 3)))
+    outcomes = block(draw(1, 3, 8, dtype=torch.float32).expand(64, -1, -1))[0].unique(dim=0)
+    assert len(outcomes) == 4
+
+
+def test_a_refused_resize_leaves_the_model_as_it_was():
+    model, images = small(pool="mean", mixer=MIXERS["token_mlp"]), draw(1, 3, 8, 12, dtype=torch.float32)
+    before = model(images)
+    with pytest.raises(ValueError, match="a mixer"):
+        model.resize(16)
+    torch.testing.assert_close(model(images), before)

@@ -83,6 +83,34 @@ def attention_heatmap(
     return ax
 
 
+def alignment(
+    weights: Any, *, source: Sequence[str], target: Sequence[str], title: str = "", ax: Axes | None = None
+) -> Axes:
+    """Cross-attention (target, source) as lines from each target token, below, to the source tokens it looked at, above.
+
+    The darker and thicker the line, the larger the weight; weights below 0.1 are not drawn. Raises ValueError for
+    weights that are not two-dimensional or labels that do not fit.
+    """
+    array = _array(weights)
+    if array.shape != (len(target), len(source)):
+        raise ValueError(f"{len(target)} target and {len(source)} source tokens for weights of shape {array.shape}")
+    ax = _axes(ax, (0.11 * max(len(" ".join(labels)) for labels in (source, target)) + 1.5, 2.2))
+    places: list[ndarray] = []
+    for labels, height, color, side in ((source, 1, KEY, "bottom"), (target, 0, QUERY, "top")):
+        room = np.cumsum([0, *(len(label) + 1.5 for label in labels)])  # for long words more than for digits
+        places.append((room[:-1] + room[1:]) / (2 * room[-1]))
+        for place, label in zip(places[-1], labels):
+            ax.text(place, height + (0.06 if height else -0.06), label, ha="center", va=side, color=color)
+    for (row, column), weight in np.ndenumerate(array):
+        if weight >= 0.1:
+            ends = [places[1][row], places[0][column]], [0, 1]
+            ax.plot(*ends, color=plt.get_cmap(WEIGHTS)(0.25 + 0.75 * min(weight, 1)), lw=0.5 + 2.5 * weight)
+    ax.set(xlim=(0, 1), ylim=(-0.3, 1.3))
+    ax.set_axis_off()
+    _set_title(ax, title)
+    return ax
+
+
 def patch_grid(
     image: Any, patch: int, *, title: str = "", numbers: bool = True, gap: int | None = None, ax: Axes | None = None
 ) -> Axes:

@@ -42,6 +42,13 @@ ORDINALS |= {"twelve": "twelfth", "twenty": "twentieth", "thirty": "thirtieth"}
 KOREAN_DIGITS = "영일이삼사오육칠팔구"
 KOREAN_WEEKDAYS = "월화수목금토일"
 
+ROMAN = dict(
+    zip(
+        "영일이삼사오육칠팔구십백천만억년월유시요화수목금토",
+        "yeong il i sam sa o yuk chil pal gu sip baek cheon man eok nyeon wol yu si yo hwa su mok geum to".split(),
+    )
+)
+
 Date = datetime.date
 
 
@@ -173,6 +180,11 @@ _TOKEN = re.compile(r"[A-Za-z]+|[^\sA-Za-z]")  # an English word, or any other s
 def tokenize(text: str) -> list[str]:
     """English words whole, all else (digits, Hangul, punctuation) character by character; spaces are dropped."""
     return _TOKEN.findall(text)
+
+
+def romanize(tokens: Sequence[str]) -> list[str]:
+    """Hangul in Latin letters (Revised Romanization), all else as it is: for figures, whose fonts may lack Hangul."""
+    return [ROMAN.get(token, token) for token in tokens]
 
 
 def _vocabulary() -> list[str]:

@@ -30,11 +30,11 @@ class Size:
 
 
 SIZES = {
-    "ci": Size(width=64, depth=2, heads=4, hidden=128, pairs=60_000, epochs=3),
+    "ci": Size(width=64, depth=2, heads=4, hidden=128, pairs=80_000, epochs=3),
     "cpu": Size(width=96, depth=3, heads=4, hidden=192, pairs=120_000, epochs=4),
     "gpu": Size(width=192, depth=4, heads=8, hidden=512, pairs=400_000, epochs=10),
 }
-RECIPE: dict[str, Any] = {"batch_size": 128, "learning_rate": 3e-3, "weight_decay": 0.0, "warmup": 0.1, "clip": 1.0}
+RECIPE: dict[str, Any] = {"batch_size": 128, "learning_rate": 4e-3, "weight_decay": 0.0, "warmup": 0.1, "clip": 1.0}
 
 
 class Bottleneck(Transformer):
