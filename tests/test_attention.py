@@ -308,6 +308,22 @@ def test_the_layer_takes_odd_sizes(batch, queries, keys):
     assert weights.shape == (batch, 6, queries, keys)
 
 
+@several
+@given(queries=sizes, keys=sizes, parts=sizes, seed=seeds, masked=st.booleans())
+def test_keys_and_values_can_be_made_before_and_in_parts(queries, keys, parts, seed, masked):
+    layer, mask = MultiHeadAttention(6, 2, context_width=5).double(), draw(2, queries, keys, seed=seed) > 0
+    tokens, context, mask = draw(2, queries, 6, seed=seed), draw(2, keys, 5, seed=seed + 1), mask if masked else None
+    made = [layer.keys_and_values(part) for part in context.split(parts, dim=1)]
+    key, value = (torch.cat(pieces, dim=2) for pieces in zip(*made))
+    assert key.shape == value.shape == (2, 2, keys, 3)
+    output, weights = layer(tokens, context, mask, return_weights=True)
+    with_weights, same_weights = layer.attend(tokens, key, value, mask, return_weights=True)
+    without, nothing = layer.attend(tokens, key, value, mask)
+    assert nothing is None
+    for given_, expected in ((with_weights, output), (without, output), (same_weights, weights)):
+        torch.testing.assert_close(given_, expected)
+
+
 # --- rollout
 
 
@@ -419,6 +435,26 @@ def test_a_mask_to_be_added_is_refused(dtype):
 def test_tensors_of_one_floating_dtype(function, triple, either_way):
     with pytest.raises(TypeError):
         function(*triple)
+
+
+@pytest.mark.usefixtures("either_way")
+@pytest.mark.parametrize(
+    ("key", "value", "mask"),
+    [
+        ((2, 2, 5, 4), (2, 2, 6, 4), None),
+        ((1, 2, 5, 4), (1, 2, 5, 4), None),
+        ((2, 1, 5, 4), (2, 1, 5, 4), None),
+        ((2, 2, 5, 3), (2, 2, 5, 3), None),
+        ((2, 5, 4), (2, 5, 4), None),
+        ((2, 2, 5, 4), (2, 2, 5, 4), (2, 1, 4)),
+        ((2, 2, 5, 4), (2, 2, 5, 4), (3, 1, 5)),
+    ],
+)
+def test_keys_values_and_masks_of_another_shape_are_refused(key, value, mask):
+    with pytest.raises(ValueError, match="key|value|mask"):
+        MultiHeadAttention(8, 2).attend(
+            ones(2, 3, 8), ones(*key), ones(*value), None if mask is None else ones(*mask) > 0
+        )
 
 
 def test_context_of_no_width_is_refused():

@@ -9,7 +9,8 @@ from torch import nn
 from transformers import DeiTConfig, DeiTForImageClassificationWithTeacher, ViTConfig, ViTForImageClassification
 
 from xattn_edu import MultiHeadAttention, create_model, list_models
-from xattn_edu.convert import attention_from_torch, vit_from_transformers
+from xattn_edu.convert import attention_from_torch, transformer_from_torch, vit_from_transformers
+from xattn_edu.transformer import Decoder, Encoder
 from xattn_edu.vit import ViT
 
 SIZES = {"tiny": (192, 12, 3), "small": (384, 12, 6), "base": (768, 12, 12), "large": (1024, 24, 16)}
@@ -187,3 +188,49 @@ def test_torchs_attention_converts_to_copies(context_width, bias):
 def test_another_state_dict_is_refused(state_dict, says):
     with pytest.raises(ValueError, match=says):
         attention_from_torch(state_dict)
+
+
+# --- torch.nn.Transformer (its parity stands in test_transformer.py)
+
+
+@pytest.fixture
+def torchs():
+    return nn.Transformer(8, 2, 1, 2, 12, batch_first=True)
+
+
+def test_torchs_transformer_converts_to_copies(torchs):
+    before = copy.deepcopy(torchs.state_dict())
+    encoder, decoder = transformer_from_torch(torchs.state_dict())
+    assert encoder.keys() == Encoder(8, 1, 2, 12, final_norm=True).state_dict().keys()
+    assert decoder.keys() == Decoder(8, 2, 2, 12, final_norm=True).state_dict().keys()
+    for tensor in (*encoder.values(), *decoder.values()):
+        tensor.zero_()
+    for name, tensor in torchs.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+def test_a_transformer_without_final_norms_converts_to_one(torchs):
+    torchs.encoder.norm = torchs.decoder.norm = None
+    encoder, decoder = transformer_from_torch(torchs.state_dict())
+    assert encoder.keys() == Encoder(8, 1, 2, 12).state_dict().keys()
+    assert decoder.keys() == Decoder(8, 2, 2, 12).state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["head.weight", "encoder.layers.0.linear3.weight", "decoder.layers.x.norm1.bias", "encoder.norm.running_mean"],
+)
+def test_a_key_that_torchs_transformer_does_not_have_is_named(torchs, key):
+    with pytest.raises(ValueError, match=re.escape(key)):
+        transformer_from_torch(torchs.state_dict() | {key: torch.zeros(1)})
+
+
+def test_half_a_transformer_is_refused_by_name(torchs):
+    encoder = {name: tensor for name, tensor in torchs.state_dict().items() if name.startswith("encoder.")}
+    with pytest.raises(ValueError, match="nothing for the decoder"):
+        transformer_from_torch(encoder)
+    for state in (torchs.encoder.state_dict(), nn.Sequential(torchs).state_dict()):
+        with pytest.raises(ValueError, match=next(iter(state))):
+            transformer_from_torch(state)
+    with pytest.raises(ValueError, match="nothing for the encoder and decoder"):
+        transformer_from_torch({})

@@ -29,10 +29,10 @@ def draw(*shape, seed=0, dtype=torch.float64):
 
 
 def shaken(module, dtype=torch.float64, seed=0):
-    """The module with every parameter random: no bias is zero, no norm is the identity."""
+    """The module with every parameter random (no bias is zero, no norm the identity), so that it writes many words."""
     for index, (name, parameter) in enumerate(module.to(dtype).named_parameters()):
-        around = 1.0 if "norm" in name and name.endswith("weight") else 0.0
-        parameter.data = around + 0.5 * draw(*parameter.shape, seed=(seed + index) % 2**31, dtype=dtype)
+        scale = 0.1 if name.endswith("bias") else 1.0 if "norm" in name else 0.5 if "embedding" in name else 0.3
+        parameter.data = scale * draw(*parameter.shape, seed=(seed + index) % 2**31, dtype=dtype)
     return module.eval()
 
 
