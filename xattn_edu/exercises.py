@@ -256,12 +256,13 @@ def decoder_layer(answer: Answer) -> str:
         norms: list[Any] = [layer.residual1.norm, layer.residual2.norm, layer.residual3.norm]
         itself = functools.partial(layer.attention, mask=causal_mask(target))
         across = functools.partial(layer.cross_attention, context=memory, mask=counts)
-        feed = layer.feed_forward
+        feed: Any = layer.feed_forward
         unmasked = functools.partial(layer.cross_attention, context=memory)
         traded = functools.partial(layer.cross_attention, mask=causal_mask(target))
         traded_too = functools.partial(layer.attention, context=memory, mask=counts)
         pre, bare = tokens, tokens
-        for norm, step in zip(norms, (itself, across, feed)):
+        right: list[Any] = [itself, across, feed]
+        for norm, step in zip(norms, right):
             pre, bare = pre + step(norm(pre)), norm(step(bare))
         causes = {
             "The self-attention may look ahead: it needs a causal mask.": (norms, (layer.attention, across, feed)),
@@ -282,7 +283,7 @@ def decoder_layer(answer: Answer) -> str:
             "The residuals are missing: norm(tokens + f(tokens)).": bare,
         }
         where = f"{target} target tokens, {source} source tokens, {heads} heads"
-        expected = _post_norm(tokens, norms, (itself, across, feed))
+        expected = _post_norm(tokens, norms, right)
         _compare(answer(tokens.clone(), memory.clone(), counts.clone(), layer), expected, where, results)
     return "right: queries from the answer, keys and values from the memory"
 
