@@ -134,7 +134,9 @@ class MultiHeadAttention(nn.Module):
         the fused kernel is used. Raises ValueError for widths, batches or masks that do not fit.
         """
         context = tokens if context is None else context
-        self._check(tokens, context, mask)
+        self._check_tokens("tokens", tokens, self.width)
+        self._check_tokens("context", context, self.context_width)
+        self._check_fit(tokens, context.shape[0], context.shape[1], mask)
         output, weights = self.attend(tokens, *self.keys_and_values(context), mask, return_weights)
         return output if weights is None else (output, weights)
 
@@ -142,6 +144,7 @@ class MultiHeadAttention(nn.Module):
         self, context: Float[Tensor, "batch key context_width"]
     ) -> tuple[Float[Tensor, "batch head key dim"], Float[Tensor, "batch head key dim"]]:
         """The keys and values of a context: what can be kept when more queries will come to the same context."""
+        self._check_tokens("context", context, self.context_width)
         return split_heads(self.key(context), self.heads), split_heads(self.value(context), self.heads)
 
     @shaped
@@ -154,6 +157,8 @@ class MultiHeadAttention(nn.Module):
         return_weights: bool = False,
     ) -> tuple[Float[Tensor, "batch query width"], Float[Tensor, "batch head query key"] | None]:
         """Attend from `tokens` to keys and values made before; the weights are None unless asked for."""
+        self._check_tokens("tokens", tokens, self.width)
+        self._check_fit(tokens, key.shape[0], key.shape[2], mask)
         query = split_heads(self.query(tokens), self.heads)
         mask = None if mask is None else mask.unsqueeze(1)  # one mask for all heads
         if return_weights:
@@ -162,13 +167,14 @@ class MultiHeadAttention(nn.Module):
             output, weights = fused_attention(query, key, value, mask), None
         return self.output(merge_heads(output)), weights
 
-    def _check(self, tokens: Tensor, context: Tensor, mask: Tensor | None) -> None:
-        for name, given, width in (("tokens", tokens, self.width), ("context", context, self.context_width)):
-            if given.ndim != 3 or given.shape[-1] != width:
-                raise ValueError(f"{name} must be (batch, token, {width}), given {tuple(given.shape)}")
-        if tokens.shape[0] != context.shape[0]:
-            raise ValueError(f"tokens and context differ in batch: {tuple(tokens.shape)}, {tuple(context.shape)}")
-        full = (tokens.shape[0], tokens.shape[1], context.shape[1])
+    def _check_tokens(self, name: str, given: Tensor, width: int) -> None:
+        if given.ndim != 3 or given.shape[-1] != width:
+            raise ValueError(f"{name} must be (batch, token, {width}), given {tuple(given.shape)}")
+
+    def _check_fit(self, tokens: Tensor, batch: int, keys: int, mask: Tensor | None) -> None:
+        if tokens.shape[0] != batch:
+            raise ValueError(f"tokens and context differ in batch: {tokens.shape[0]} rows of tokens, {batch} of keys")
+        full = (batch, tokens.shape[1], keys)
         if mask is not None and (mask.ndim != 3 or any(m not in (1, n) for m, n in zip(mask.shape, full))):
             raise ValueError(
                 f"mask {tuple(mask.shape)} does not fit (batch, query, key) = {full}: "

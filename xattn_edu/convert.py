@@ -106,6 +106,12 @@ _TORCH_LAYER = {  # torch's names in a Transformer layer; those of its attention
     "norm3": "residual3.norm",
 }
 _TORCH_ATTENTION = {"self_attn": "attention", "multihead_attn": "cross_attention"}
+_PROJECTIONS = ("query", "key", "value", "output")
+_PARTS = {  # what a layer of ours has
+    "encoder": [f"attention.{p}" for p in _PROJECTIONS]
+    + ["feed_forward.fc1", "feed_forward.fc2", "residual1.norm", "residual2.norm"],
+}
+_PARTS["decoder"] = [*_PARTS["encoder"], *(f"cross_attention.{p}" for p in _PROJECTIONS), "residual3.norm"]
 
 
 def transformer_from_torch(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -137,6 +143,16 @@ def transformer_from_torch(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, 
         raise ValueError(
             f"the state dict has nothing for the {' and '.join(empty)}: is it a whole torch.nn.Transformer?"
         )
+    wrong = []
+    for stack, parts in _PARTS.items():
+        depth = 1 + max((int(name.split(".")[1]) for name in converted[stack] if name.startswith("layers.")), default=0)
+        expected = {f"layers.{i}.{part}.{kind}" for i in range(depth) for part in parts for kind in ("weight", "bias")}
+        given = {name for name in converted[stack] if not name.startswith("norm.")}
+        wrong += sorted(
+            f"{stack}.{name} ({'missing' if name in expected else 'too many'})" for name in expected ^ given
+        )
+    if wrong:
+        raise ValueError(f"not a whole torch.nn.Transformer with biases; by our names: {_shorten(wrong)}")
     return converted["encoder"], converted["decoder"]
 
 

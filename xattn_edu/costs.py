@@ -71,7 +71,7 @@ def count(model: nn.Module, *example_inputs: Tensor, depth: int = 1) -> Costs:
     shapes = {id(x): x.detach().to("meta").requires_grad_(x.requires_grad) for x in tensors}
     shadow = copy.deepcopy(model, memo=shapes).eval()
     inputs = [x.to("meta") if isinstance(x, Tensor) else x for x in example_inputs]
-    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten._fft_c2c: _fft_flops})
+    counter = FlopCounterMode(display=False, custom_mapping=_FFT)
     # The math backend takes fused attention apart into the two products it stands for, where the counter sees them.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
         shadow(*inputs)
@@ -196,7 +196,11 @@ def _macs_of(model: nn.Module, name: str, flops: dict[str, dict]) -> tuple[int, 
 
 def _fft_flops(shape: torch.Size, axes: list[int], *_: Any, **__: Any) -> int:
     """Two FLOPs a MAC, as the counter has it: 2 n log2(n) MACs along each axis of n points, for each of the others."""
-    return round(4 * math.prod(shape) * sum(math.log2(shape[axis]) for axis in axes))
+    return 2 * round(2 * math.prod(shape) * sum(math.log2(shape[axis]) for axis in axes))
+
+
+# A transform of real numbers counts as one of complex numbers: we call the general one.
+_FFT = {torch.ops.aten._fft_c2c: _fft_flops, torch.ops.aten._fft_r2c: _fft_flops}
 
 
 def _macs(flops: dict) -> tuple[int, int]:

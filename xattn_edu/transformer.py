@@ -30,11 +30,13 @@ class AttentionMaps:
 def sinusoidal_positions(length: int, width: int, first: int = 0) -> Float[Tensor, "length width"]:
     """PE(pos, 2i) = sin(pos / 10000^(2i/width)), PE(pos, 2i+1) = cos of the same: positions first .. first+length-1.
 
-    Source: section 3.5. Raises ValueError for an odd width.
+    In float64, so that far positions stay exact. Source: section 3.5. Raises ValueError for an odd width.
     """
     if width % 2 or width < 2:
         raise ValueError(f"sines and cosines come in pairs: the width must be even, given {width}")
-    angles = torch.arange(first, first + length)[:, None] * 10000.0 ** -(torch.arange(0, width, 2) / width)
+    places = torch.arange(first, first + length, dtype=torch.float64)
+    pairs = torch.arange(0, width, 2, dtype=torch.float64)
+    angles = places[:, None] * 10000.0 ** -(pairs / width)
     return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)
 
 
@@ -152,7 +154,7 @@ class DecoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """`depth` encoder layers; `final_norm` adds a LayerNorm at the end, which pre-norm needs (and has by default)."""
+    """`depth` encoder layers (1 or more); `final_norm` adds a LayerNorm at the end, which pre-norm needs (and has by default)."""
 
     def __init__(
         self,
@@ -165,6 +167,7 @@ class Encoder(nn.Module):
         final_norm: bool | None = None,
     ):
         super().__init__()
+        _check_depth(depth)
         self.layers = nn.ModuleList(EncoderLayer(width, heads, hidden, dropout, pre_norm) for _ in range(depth))
         self.norm = nn.LayerNorm(width) if (pre_norm if final_norm is None else final_norm) else nn.Identity()
 
@@ -181,7 +184,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """`depth` decoder layers, every one of which reads the same memory; `final_norm` as in the encoder."""
+    """`depth` decoder layers (1 or more), every one of which reads the same memory; `final_norm` as in the encoder."""
 
     def __init__(
         self,
@@ -194,6 +197,7 @@ class Decoder(nn.Module):
         final_norm: bool | None = None,
     ):
         super().__init__()
+        _check_depth(depth)
         self.layers = nn.ModuleList(DecoderLayer(width, heads, hidden, dropout, pre_norm) for _ in range(depth))
         self.norm = nn.LayerNorm(width) if (pre_norm if final_norm is None else final_norm) else nn.Identity()
 
@@ -269,8 +273,8 @@ class Transformer(nn.Module):
             raise ValueError(
                 f"pad, start and end must be three ids below vocabulary={vocabulary}, given {pad}, {start}, {end}"
             )
-        if depth < 1 or hidden < 1:
-            raise ValueError(f"depth and hidden must be 1 or more, given {depth} and {hidden}")
+        if hidden < 1:
+            raise ValueError(f"hidden must be 1 or more, given {hidden}")
         sinusoidal_positions(1, width)  # refuses an odd width
         self.pad, self.start, self.end = pad, start, end
         self.embedding = nn.Embedding(vocabulary, width)
@@ -323,16 +327,21 @@ class Transformer(nn.Module):
     @shaped
     def step(self, last: Int[Tensor, " batch"], cache: Cache) -> Float[Tensor, "batch vocabulary"]:
         """Logits of the token that follows `last`, the newest token of each row; the cache grows by it."""
+        self._check(last[:, None], "last")
+        if len(last) != len(cache.memory):
+            raise ValueError(f"one token for each of the cache's {len(cache.memory)} rows, given {len(last)}")
         tokens = self.embed(last[:, None], first=cache.length)
         tokens, _ = self.decoder(tokens, cache.memory, cache.memory_mask, caches=cache.layers)
         cache.length += 1
         return self.logits(tokens[:, 0])
 
     def _check(self, ids: Tensor, name: str) -> None:
+        if not isinstance(ids, Tensor):
+            raise TypeError(f"{name} must be a tensor of ids, given a {type(ids).__name__}: write torch.tensor(ids)")
         if ids.ndim != 2 or ids.shape[1] < 1:
             raise ValueError(f"{name} must be ids (batch, token), one token at least, given {tuple(ids.shape)}")
-        if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
-            raise TypeError(f"{name} must be whole numbers, given {ids.dtype}: write ids.long()")
+        if ids.dtype not in (torch.int64, torch.int32):
+            raise TypeError(f"{name} must be whole numbers, int64 or int32, given {ids.dtype}: write ids.long()")
         if (
             not ids.is_meta
             and ids.numel()
@@ -360,7 +369,7 @@ def next_token_loss(
     smoothing: float = 0.0,
 ) -> Float[Tensor, ""]:
     """Cross-entropy, averaged over the tokens that are not padding; `smoothing` is the paper's label smoothing."""
-    return F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=pad, label_smoothing=smoothing)
+    return F.cross_entropy(logits.flatten(0, 1), target.flatten().long(), ignore_index=pad, label_smoothing=smoothing)
 
 
 @torch.no_grad()
@@ -397,8 +406,8 @@ def beam_search(
     """Keep the `beams` best hypotheses of each row instead of one; the best comes first.
 
     A hypothesis scores log P / ((5 + its tokens) / 6)^penalty, its `end` counted; one that has ended waits, with its
-    score, against those that go on. Returns ids as `greedy_decode` does, and scores (-inf where there are fewer
-    hypotheses than beams). Source of the penalty and of both defaults: Wu et al., "Google's Neural Machine Translation
+    score, against those that go on. P is the model's among the tokens it may write, which `pad` and `start` are not.
+    Returns ids as `greedy_decode` does, and scores (-inf, and only padding, where there are fewer hypotheses than beams). Source of the penalty and of both defaults: Wu et al., "Google's Neural Machine Translation
     System" (2016), equation (14), and section 6.1 of the Transformer's paper. Raises ValueError for a length or number
     of beams below 1.
     """
@@ -416,11 +425,11 @@ def beam_search(
         tokens, ended = torch.zeros(2, batch, beams, dtype=torch.int64, device=device)
         for _ in range(length):
             log_p = following(ids).log_softmax(dim=1).unflatten(0, (batch, beams))
-            wait = torch.full_like(log_p[0, 0], -torch.inf)
+            wait = log_p.new_full(log_p.shape[2:], -torch.inf)
             wait[model.pad] = 0.0  # an ended hypothesis has one child: itself
             log_p = torch.where(ended[..., None] > 0, wait, log_p)
             tokens = tokens + 1 - ended
-            scores = (total[..., None] + log_p) / ((5 + tokens[..., None]) / 6) ** penalty
+            scores = (total[..., None] + log_p) / ((5 + tokens[..., None].to(total)) / 6) ** penalty
 
             best = scores.flatten(1).topk(beams).indices  # (batch, beam), into beam x vocabulary
             parent, token = best // scores.shape[2], best % scores.shape[2]
@@ -429,10 +438,11 @@ def beam_search(
             rows = (first_row + parent).flatten()
             following.cache.select(rows)
             ids = torch.cat([ids[rows], token.flatten()[:, None]], dim=1)
-            ended = ended | (token == model.end)
+            ended = ended | (token == model.end) | total.isinf()
             if ended.all():
                 break
-    return ids[:, 1:].unflatten(0, (batch, beams)), total / ((5 + tokens) / 6) ** penalty
+    scores = total / ((5 + tokens.to(total)) / 6) ** penalty
+    return ids[:, 1:].unflatten(0, (batch, beams)).masked_fill(scores.isinf()[..., None], model.pad), scores
 
 
 class _Following:
@@ -455,12 +465,18 @@ class _Following:
 @contextlib.contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
     """In eval mode, then as it was: decoding knows no dropout."""
-    was_training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         yield
     finally:
-        model.train(was_training)
+        for module, training in modes:
+            module.training = training
+
+
+def _check_depth(depth: int) -> None:
+    if depth < 1:
+        raise ValueError(f"depth is a number of layers, 1 or more, given {depth}")
 
 
 def _check_length(length: int) -> None:
