@@ -412,7 +412,7 @@ def channel_gate(answer: Answer) -> str:
 @_exercise
 def token_mixing(answer: Answer) -> str:
     """token_mixing(tokens, mlp): the MLP along the tokens, each channel by itself."""
-    for batch, token, width in ((2, 4, 4), (1, 6, 3), (3, 5, 8)):
+    for batch, token, width in ((1, 6, 3), (2, 4, 4), (3, 5, 8)):
         torch.manual_seed(7)
         mlp = vit.MLP(token, 2 * token).double()
         tokens = torch.randn(batch, token, width, dtype=torch.double)
@@ -431,6 +431,24 @@ def token_mixing(answer: Answer) -> str:
         where = f"{batch} images, {token} tokens, width {width}"
         _compare(answer(tokens.clone(), mlp), mixed.transpose(1, 2), where, causes)
     return "right: one MLP along the tokens for all channels"
+
+
+@_exercise
+def product_macs(answer: Answer) -> str:
+    """product_macs(queries, keys, width): multiply-accumulates of the two products of attention."""
+    for queries, keys, width in ((1, 197, 384), (49, 49, 64), (900, 20, 128)):
+        expected = 2 * queries * keys * width
+        causes = {
+            "There are two products: q k^T and A v.": expected // 2,
+            "A multiply-add counts once, as in the papers.": 2 * expected,
+            "Each query meets each key: queries x keys, not one of them squared.": 2 * queries**2 * width,
+            "Each query meets each key: their numbers are multiplied, not added.": 2 * (queries + keys) * width,
+            "Every score is a dot product over the channels.": 2 * queries * keys,
+            "The projections are not asked for.": expected + 2 * (queries + keys) * width**2,
+        }
+        causes |= {"Each query meets each key: queries x keys, not keys squared.": 2 * keys**2 * width}
+        _compare(answer(queries, keys, width), expected, f"{queries} queries, {keys} keys, width {width}", causes)
+    return "right: linear in the keys for one query, quadratic in self-attention"
 
 
 # ---------------------------------------------------------------------------------------- 05 patches and ViT

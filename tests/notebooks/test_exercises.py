@@ -12,7 +12,7 @@ import torch
 from einops import rearrange
 
 from xattn_edu import exercises
-from xattn_edu.attention import attention, attention_rollout
+from xattn_edu.attention import attention, attention_rollout, causal_mask
 from xattn_edu.numpy_attention import softmax
 from xattn_edu.vit import patchify
 
@@ -118,6 +118,25 @@ def _rollout(weights, identity=True, halve=True, reverse=False, head_mean=True):
     return flow
 
 
+def _decoder(
+    y, memory, counts, layer, order=(0, 1, 2), norms=(0, 1, 2), pre=False, residual=True, context=True, traded=False
+):
+    first, second = (layer.cross_attention, layer.attention) if traded else (layer.attention, layer.cross_attention)
+    steps = [
+        lambda z: first(z, mask=causal_mask(z.shape[1])),
+        lambda z: second(z, memory, counts) if context else second(z),
+        layer.feed_forward,
+    ]
+    for place, index in enumerate(order):
+        norm = getattr(layer, f"residual{norms[place] + 1}").norm
+        y = y + steps[index](norm(y)) if pre else norm(steps[index](y) + (y if residual else 0))
+    return y
+
+
+def _pad(ids):
+    return (ids != 0)[:, None, :]
+
+
 WRONG = {
     "stable_softmax": [
         lambda s: np.exp(s) / np.exp(s).sum(-1, keepdims=True),
@@ -164,6 +183,66 @@ WRONG = {
         lambda f, t, c: _cross(f, t, c, scale=False),
         lambda f, t, c: _cross(f, t, c, heads=1),
         lambda f, t, c: _cross(f, t, c, ask="context"),
+    ],
+    "decoder_layer": [
+        lambda y, m, k, f: f(y, m, None, k)[0],
+        lambda y, m, k, f: f(y, m, causal_mask(y.shape[1]), None)[0],
+        lambda y, m, k, f: _decoder(y, m, k, f, order=(1, 0, 2)),
+        lambda y, m, k, f: _decoder(y, m, k, f, order=(0, 2)),
+        lambda y, m, k, f: _decoder(y, m, k, f, order=(0, 1)),
+        lambda y, m, k, f: _decoder(y, m, k, f, norms=(0, 0, 0)),
+        lambda y, m, k, f: _decoder(y, m, k, f, pre=True),
+        lambda y, m, k, f: _decoder(y, m, k, f, residual=False),
+        lambda y, m, k, f: _decoder(y, m, k, f, context=False),
+        lambda y, m, k, f: _decoder(y, m, k, f, traded=True),
+        lambda y, m, k, f: y,
+    ],
+    "three_masks": [
+        lambda s, t: (_pad(s), causal_mask(t.shape[1]), causal_mask(t.shape[1])),
+        lambda s, t: (~_pad(s), causal_mask(t.shape[1]), ~_pad(s)),
+        lambda s, t: (_pad(s), causal_mask(t.shape[1]).mT, _pad(s)),
+        lambda s, t: (_pad(s), causal_mask(t.shape[1]) & ~causal_mask(t.shape[1]).mT, _pad(s)),
+        lambda s, t: (_pad(s) & causal_mask(s.shape[1]), causal_mask(t.shape[1]), _pad(s)),
+        lambda s, t: (_pad(s), _pad(t), _pad(s)),
+        lambda s, t: (_pad(s), causal_mask(t.shape[1]), torch.ones_like(_pad(s))),
+        lambda s, t: (s != 0, causal_mask(t.shape[1]), s != 0),
+        lambda s, t: (_pad(s).float(), causal_mask(t.shape[1]).float(), _pad(s).float()),
+        lambda s, t: (_pad(s), causal_mask(t.shape[1])),
+        lambda s, t: None,
+    ],
+    "cache_numbers": [
+        lambda d, w, s, t: d * w * (s + t),
+        lambda d, w, s, t: 2 * w * (s + t),
+        lambda d, w, s, t: 2 * d * w * t,
+        lambda d, w, s, t: 2 * d * w * s,
+        lambda d, w, s, t: 2 * d * w * s * t,
+        lambda d, w, s, t: 8 * d * w * (s + t),
+    ],
+    "channel_gate": [
+        lambda z, a, b: ((z.mean(1) @ a).relu() @ b).sigmoid(),
+        lambda z, a, b: (z.mean(1, True) @ a @ b).sigmoid(),
+        lambda z, a, b: (z.mean(1, True) @ a).relu() @ b,
+        lambda z, a, b: ((z.mean(1, True) @ a).relu() @ b).softmax(-1),
+        lambda z, a, b: ((z.sum(1, True) @ a).relu() @ b).sigmoid(),
+        lambda z, a, b: ((z.amax(1, True) @ a).relu() @ b).sigmoid(),
+        lambda z, a, b: ((z @ a).relu() @ b).sigmoid(),
+        lambda z, a, b: z * ((z.mean(1, True) @ a).relu() @ b).sigmoid(),
+    ],
+    "token_mixing": [
+        lambda z, f: f(z.transpose(1, 2)),
+        lambda z, f: f(z.reshape(len(z), z.shape[2], z.shape[1])).reshape(z.shape),
+        lambda z, f: f(z.transpose(1, 2)).reshape(z.shape),
+        lambda z, f: z + f(z.transpose(1, 2)).transpose(1, 2),
+        lambda z, f: f(z),
+        lambda z, f: z,
+    ],
+    "product_macs": [
+        lambda q, k, w: q * k * w,
+        lambda q, k, w: 4 * q * k * w,
+        lambda q, k, w: 2 * q * q * w,
+        lambda q, k, w: 2 * k * k * w,
+        lambda q, k, w: 2 * (q + k) * w,
+        lambda q, k, w: 2 * q * k,
     ],
     "cut_patches": [
         lambda x, p: x.reshape(patchify(x, p).shape),
@@ -221,6 +300,14 @@ WRONG = {
         ("attention_parameters", lambda w, h, c: _parameters(w, h, c) - 4 * w, "has a bias"),
         ("cross_attention", lambda f, t, c: _cross(f, t, c, scale=False), "sqrt(d) is missing"),
         ("cross_attention", lambda f, t, c: f(t), "self-attention"),
+        ("decoder_layer", lambda y, m, k, f: f(y, m, causal_mask(y.shape[1]), None)[0], "Padding of the memory"),
+        ("decoder_layer", lambda y, m, k, f: _decoder(y, m, k, f, pre=True), "This is pre-norm"),
+        ("three_masks", lambda s, t: (s != 0, causal_mask(t.shape[1]), s != 0), "mask[:, None, :]"),
+        ("three_masks", lambda s, t: (~_pad(s), causal_mask(t.shape[1]), ~_pad(s)), "upside down"),
+        ("cache_numbers", lambda d, w, s, t: d * w * (s + t), "a key and a value"),
+        ("channel_gate", lambda z, a, b: ((z.mean(1) @ a).relu() @ b).sigmoid(), "keepdim"),
+        ("token_mixing", lambda z, f: f(z.transpose(1, 2)).reshape(z.shape), "transpose both times"),
+        ("product_macs", lambda q, k, w: q * k * w, "two products"),
         ("cut_patches", lambda x, p: x.reshape(patchify(x, p).shape), "reshape alone"),
         ("pre_norm_block", lambda z, b: _block(z, b, first=False), "first residual"),
         ("vit_parameters", lambda *a: _vit_parameters(*a) - a[4], "head has a bias"),
