@@ -140,6 +140,8 @@ def test_mixers_differ_in_what_mixes_and_in_nothing_else(mixer):
     if mixer == "cbam":
         again, other = (vit_mixers(mixer, seed, patch=14, train_images=20, epochs=1, **TINY) for seed in (0, 1))
         assert again.history["loss"] == result.history["loss"] != other.history["loss"]
+        ours, theirs = (run.model.blocks[0].mlp.fc1.weight for run in (again, other))
+        assert (ours - theirs).abs().max() > 0.1  # the seed draws the first weights: one step moves them by less
 
 
 # of the ci profile with patches of 14: embedding, four positions, four blocks of two norms and an MLP, norm and head
@@ -285,3 +287,44 @@ def test_stored_vit_reaches_what_the_course_promises():
     rows = [row for row in load_results("vit_fashion_mnist") if row["profile"] == "ci"]
     assert min(row["test_accuracy"] for row in rows if row["patch"] == 7) >= 0.85
     assert max(row["cpu_seconds"] for row in rows) <= 300
+
+
+def test_stored_translation_reaches_what_the_course_promises():
+    """99 % exactly right with every seed, and a bottleneck that falls with the length of the number."""
+    rows = [row for row in load_results("translation") if row["profile"] == "ci"]
+    for row in rows:
+        if row["model"] == "cross_attention":
+            assert row["test_accuracy"] >= 0.99 and row["digits 9"] > 0.9
+        else:
+            assert row["digits 4"] > 0.9 and row["digits 9"] < 0.35
+
+
+@pytest.mark.parametrize("model", ["cross_attention", "bottleneck"])
+def test_translate_small(model):
+    run = experiments.translate(
+        model, profile="ci", train_pairs=200, test_pairs=40, epochs=1, device="cpu", progress=False
+    )
+    assert run.accuracy == run.history["exact match"][-1] and run.config["train_pairs"] == 200
+    assert all(name.startswith("digits") and 0 <= share <= 1 for name, share in run.more.items())
+    assert run.record()["metrics"].keys() >= run.more.keys()
+
+
+def test_translate_by_another_name():
+    with pytest.raises(ValueError, match="cross_attention, bottleneck.*'rnn'"):
+        experiments.translate("rnn", profile="ci")
+
+
+def test_the_bottleneck_lets_one_vector_through_and_counts_no_padding():
+    size = experiments.translation.SIZES["ci"]
+    torch.manual_seed(0)
+    model = experiments.translation.small_transformer("bottleneck", size).eval()
+    short, padded = torch.tensor([[5, 6, 7]]), torch.tensor([[5, 6, 7, 0, 0]])
+    with torch.no_grad():
+        (a, mask, _), (b, _, _) = model.encode(short), model.encode(padded)
+    assert a.shape == (1, 1, size.width) and mask.shape == (1, 1, 1)
+    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_exact_matches_and_digits_count_what_they_say():
+    pairs = [experiments.translation.translation.Pair("", target, "") for target in ("1", "22", "33")]
+    assert experiments.translation.by_digits(pairs, [True, True, False]) == {"digits 1": 1.0, "digits 2": 0.5}

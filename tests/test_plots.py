@@ -217,3 +217,17 @@ def test_colours_are_told_apart():
 def test_an_image_outside_its_range_is_refused_not_clipped(image):
     with pytest.raises(ValueError, match=r"0\.\.1"):
         plots.attention_over_image(image, np.ones((2, 2)))
+
+
+def test_alignment_draws_a_line_for_each_weight_that_counts():
+    weights = [[0.9, 0.05, 0.05], [0.3, 0.7, 0.0]]
+    ax = plots.alignment(weights, source=["a", "b", "c"], target=["x", "y"], title="t")
+    assert len(ax.lines) == 3 and ax.get_title(loc="left") == "t"
+    widths = [line.get_linewidth() for line in ax.lines]
+    assert widths[0] > widths[2] > widths[1]  # 0.9, 0.3, 0.7 in the order they are drawn
+    assert [text.get_text() for text in ax.texts] == ["a", "b", "c", "x", "y"]
+
+
+def test_alignment_with_labels_that_do_not_fit():
+    with pytest.raises(ValueError, match=r"2 target and 2 source tokens for weights of shape \(2, 3\)"):
+        plots.alignment(torch.ones(2, 3), source=["a", "b"], target=["x", "y"])

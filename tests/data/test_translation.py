@@ -327,12 +327,14 @@ def test_another_process_finds_the_same_pairs():
     assert run.stdout.decode().strip() == str([pairs(split, 50, 3) for split in SPLITS])
 
 
-def test_the_formats_are_about_equally_likely_and_numbers_of_all_lengths():
+def test_the_formats_are_about_equally_likely_as_are_years_and_numbers_of_all_lengths():
     found = pairs("train", 5000)
     counts = Counter(pair.format for pair in found)
     assert all(0.6 < counts[name] / (5000 / 17) < 1.4 for name in FORMATS), counts
     lengths = Counter(len(pair.target) for pair in found if pair.format in NUMBERS)
     assert all(lengths[digits] > 100 for digits in range(3, 10)), lengths  # there are hardly so many of 1 and 2
+    centuries = Counter(int(pair.target[:2]) for pair in found if pair.format in DATES)
+    assert sorted(centuries) == [*range(10, 30)] and min(centuries.values()) > 100
 
 
 def test_there_are_millions_of_pairs():
