@@ -357,7 +357,7 @@ def test_who_lets_patches_meet(name):
         (lambda: CBAM(16, GRID, kernel=0), "kernel must be odd.* 0"),
         (lambda: Pooling(GRID, 2), "size must be odd.* 2"),
         (lambda: Pooling(GRID, -1), "size must be odd.* -1"),
-        (lambda: Pooling(GRID)(torch.ones(1, 7, 4)), "7 tokens.* 2 x 3.*pool='mean'"),
+        (lambda: Pooling(GRID)(torch.ones(1, 7, 4)), "7 tokens.* 2 x 3.*class token"),
         (lambda: TokenMixing(GRID)(torch.ones(1, 5, 4)), "5 tokens.* 2 x 3"),
         (lambda: SpatialAttention(GRID)(torch.ones(1, 7, 4)), "7 tokens.* 2 x 3"),
         (lambda: SpatialAttention(GRID).gate(torch.ones(1, 7, 4)), "7 tokens.* 2 x 3"),

@@ -520,3 +520,9 @@ def test_a_refused_resize_leaves_the_model_as_it_was():
     with pytest.raises(ValueError, match="a mixer"):
         model.resize(16)
     torch.testing.assert_close(model(images), before)
+
+
+@pytest.mark.parametrize("mixer", ["pooling", nn.Identity()], ids=["name", "module"])
+def test_a_mixer_is_a_function_that_makes_one(mixer):
+    with pytest.raises(TypeError, match="channel_spatial.MIXERS"):
+        small(pool="mean", mixer=mixer)

@@ -143,8 +143,9 @@ class Pooling(nn.Module):
 class FourierMixing(nn.Module):
     """FNet's mixing: the real part of the Fourier transform over tokens and channels. No parameters.
 
-    Scaled by 1 / sqrt(tokens * width), which keeps lengths (the paper leaves the scale to the norm that follows it
-    there). Source: Lee-Thorp et al., "FNet: Mixing Tokens with Fourier Transforms" (2022), equation (3).
+    Scaled by 1 / sqrt(tokens * width), which lets the whole transform keep its length (the paper leaves the scale to the
+    norm that follows it there); the real part holds about half of the squared length. Source: Lee-Thorp et al., "FNet:
+    Mixing Tokens with Fourier Transforms" (2022), equation (3).
     """
 
     @shaped
@@ -178,6 +179,6 @@ def _check_odd(name: str, size: int) -> None:
 def _check_grid(tokens: Tensor, grid: tuple[int, int]) -> None:
     if tokens.shape[1] != grid[0] * grid[1]:
         raise ValueError(
-            f"{tokens.shape[1]} tokens are not a grid of {grid[0]} x {grid[1]}: a class token has no place in it, "
-            "build the ViT with pool='mean'"
+            f"{tokens.shape[1]} tokens are not a grid of {grid[0]} x {grid[1]}: it is made for one size of image, and a "
+            "class token has no place in it"
         )

@@ -190,6 +190,10 @@ class ViT(nn.Module):
             raise ValueError(f'positions must be "learned" or "sincos", given {positions!r}')
         if pool not in ("class_token", "mean"):
             raise ValueError(f'pool must be "class_token" or "mean", given {pool!r}')
+        if mixer is not None and (isinstance(mixer, nn.Module) or not callable(mixer)):
+            raise TypeError(
+                f"mixer must be a function (width, grid) -> module, given {mixer!r}: take one of channel_spatial.MIXERS"
+            )
         if mixer is not None and pool != "mean":
             raise ValueError('only attention can fill a class token: with a mixer, write pool="mean"')
         self.patch_embedding = PatchEmbedding(image_size, patch, width, channels)

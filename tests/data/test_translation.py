@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import unicodedata
 from collections import Counter
 
 import pytest
@@ -393,3 +394,28 @@ def test_what_comes_after_the_end_is_not_read():
         torch.tensor([[task.START, 4, 5, task.END, 9, 999], [4, task.PAD, 5, task.PAD, task.PAD, task.PAD]])
     ) == ["12", "12"]
     assert decode(torch.zeros(0, 3, dtype=torch.int64)) == []
+
+
+@pytest.mark.parametrize("size", [0, -3, 2.5, "3"])
+def test_a_size_that_is_no_number_of_pairs(size):
+    with pytest.raises(ValueError, match="size must be a whole number"):
+        task.pairs("train", size)
+
+
+def test_formats_may_come_in_any_collection():
+    assert task.pairs("test", 5, formats=task.DATES) == task.pairs("test", 5, formats=[*task.DATES])
+
+
+@pytest.mark.parametrize("write", [task.english, task.british, task.korean, task.korean_mixed])
+@pytest.mark.parametrize("number", [-1, 10**9])
+def test_numbers_that_cannot_be_written(write, number):
+    with pytest.raises(ValueError, match=f"0 to 999,999,999.*{number}"):
+        write(number)
+
+
+def test_hangul_taken_apart_is_the_same():
+    assert torch.equal(task.encode([unicodedata.normalize("NFD", "오월 일일")]), task.encode(["오월 일일"]))
+
+
+def test_no_text_is_no_row_of_ids():
+    assert task.encode([]).dtype == torch.int64 and len(task.encode([], 5)) == 0

@@ -15,6 +15,7 @@ import functools
 import hashlib
 import random
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -80,6 +81,7 @@ def british(number: int) -> str:
 
 
 def _english(number: int, joint: str) -> str:
+    _check_range(number)
     parts: list[str] = []
     for size, name in ((1_000_000, " million"), (1000, " thousand"), (1, "")):
         group, number = divmod(number, size)
@@ -95,6 +97,7 @@ def korean(number: int) -> str:
 
     Ten thousand alone is 만, a hundred million alone 일억; a one before 십, 백 and 천 is not said.
     """
+    _check_range(number)
     parts: list[str] = []
     for size, name in ((10**8, "억"), (10**4, "만"), (1, "")):
         group, number = divmod(number, size)
@@ -110,6 +113,7 @@ def korean(number: int) -> str:
 
 def korean_mixed(number: int) -> str:
     """As Korean newspapers print it, digits with 억 and 만: 230,045 is "23만 45"."""
+    _check_range(number)
     groups = ((number // 10**8, "억"), (number // 10**4 % 10**4, "만"), (number % 10**4, ""))
     return " ".join(f"{group}{name}" for group, name in groups if group) or "0"
 
@@ -128,6 +132,11 @@ def english_ordinal(day: int) -> str:
     """1 to 31 as "first" .. "thirty-first"."""
     *before, last = _below_hundred(day).split("-")
     return "-".join([*before, ORDINALS.get(last, last + "th")])
+
+
+def _check_range(number: int) -> None:
+    if not 0 <= number < 10**9:
+        raise ValueError(f"only numbers from 0 to 999,999,999 are written in words here, given {number}")
 
 
 def _below_hundred(number: int) -> str:
@@ -179,7 +188,7 @@ _TOKEN = re.compile(r"[A-Za-z]+|[^\sA-Za-z]")  # an English word, or any other s
 
 def tokenize(text: str) -> list[str]:
     """English words whole, all else (digits, Hangul, punctuation) character by character; spaces are dropped."""
-    return _TOKEN.findall(text)
+    return _TOKEN.findall(unicodedata.normalize("NFC", text))  # some systems take Hangul syllables apart
 
 
 def romanize(tokens: Sequence[str]) -> list[str]:
@@ -210,11 +219,12 @@ def encode(texts: Sequence[str], length: int | None = None) -> Int[Tensor, "batc
         raise TypeError(f"encode takes a list of texts, given one: write encode([{texts!r}])")
     rows = [_encode_one(text) for text in texts]
     longest = max(map(len, rows), default=1)
-    if length is not None and longest > length:
+    if rows and length is not None and longest > length:
         text = next(text for text, row in zip(texts, rows) if len(row) > length)
         raise ValueError(f"{text!r} has {len(tokenize(text))} tokens, more than the {length} there is room for")
     width = longest if length is None else length
-    return torch.tensor([row + [PAD] * (width - len(row)) for row in rows]).reshape(len(rows), width)
+    padded = [row + [PAD] * (width - len(row)) for row in rows]
+    return torch.tensor(padded, dtype=torch.int64).reshape(len(rows), width)
 
 
 def decode(ids: Int[Tensor, "batch token"]) -> list[str]:
@@ -229,7 +239,7 @@ def decode(ids: Int[Tensor, "batch token"]) -> list[str]:
 
 
 def _encode_one(text: str) -> list[int]:
-    row = []
+    row, text = [], unicodedata.normalize("NFC", text)
     for found in _TOKEN.finditer(text):
         token = found[0]
         if token not in _IDS:
@@ -250,15 +260,18 @@ _EXAMPLES = "'5 March 1997', 'two million and one' and '23만 45'"
 
 
 def pairs(split: str, size: int, seed: int = 0, formats: Sequence[str] = FORMATS) -> list[Pair]:
-    """`size` different pairs of a split ("train", "validation" or "test"), formats equally likely.
+    """`size` different pairs of a split ("train", "validation" or "test").
 
     Which split a date or number belongs to is decided by a hash of the answer, so no answer of the test is ever seen in
     training, in whatever format: one in twenty is for testing, one for validation. The same (split, seed, formats) gives
-    the same pairs, and more of them begins with fewer of them. Dates are equally likely, and so are the numbers of
-    digits (1 to 9). Raises ValueError for a split or format that is not there, and for more pairs than there are.
+    the same pairs, and more of them begins with fewer of them. Formats, dates, and numbers of 1 to 9 digits are drawn with
+    equal chances; what was drawn before is dropped, so there are few short numbers. Raises ValueError for a split or format that is not there, and for more pairs than there are.
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, given {split!r}")
+    if not isinstance(size, int) or size < 1:
+        raise ValueError(f"size must be a whole number of pairs, 1 or more, given {size!r}")
+    formats = [formats] if isinstance(formats, str) else list(formats)
     if not formats or (unknown := [name for name in formats if name not in FORMATS]):
         raise ValueError(f"no format {unknown if formats else 'given'}: choose among {', '.join(FORMATS)}")
     draw = random.Random(f"{split} {seed}")
