@@ -240,13 +240,13 @@ def test_half_a_transformer_is_refused_by_name(torchs):
     "key", ["encoder.layers.0.linear1.weight", "decoder.layers.1.norm3.bias", "decoder.layers.0.self_attn.in_proj_bias"]
 )
 def test_a_key_missing_from_torchs_transformer_is_named(key):
-    state = nn.Transformer(8, 2, 1, 2, 12).state_dict()
+    state = nn.Transformer(8, 2, 1, 2, 12, batch_first=True).state_dict()
     del state[key]
     with pytest.raises(ValueError, match="missing|nothing for"):
         transformer_from_torch(state)
 
 
 def test_a_layer_missing_from_torchs_transformer_is_named():
-    state = nn.Transformer(8, 2, 1, 2, 12).state_dict()
+    state = nn.Transformer(8, 2, 1, 2, 12, batch_first=True).state_dict()
     with pytest.raises(ValueError):
         transformer_from_torch({name: x for name, x in state.items() if "decoder.layers.0" not in name})
