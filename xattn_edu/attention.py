@@ -167,6 +167,32 @@ class MultiHeadAttention(nn.Module):
             output, weights = fused_attention(query, key, value, mask), None
         return self.output(merge_heads(output)), weights
 
+    @shaped
+    def folded(
+        self, tokens: Float[Tensor, "batch query width"], context: Float[Tensor, "batch key context_width"]
+    ) -> Float[Tensor, "batch query width"]:
+        """The output of `forward(tokens, context)` without ever forming a key or a value.
+
+        A score is q . (W_k x + b_k) = (W_k^T q) . x + q . b_k: W_k goes to the query, and q . b_k is the same for all
+        keys, so softmax forgets it. A weighted sum of W_v x + b_v is W_v (weighted sum of x) + b_v: W_v goes behind the
+        sum. Projecting n keys and values costs 2 n width context_width multiply-adds; here it is
+        2 width context_width for each query, but each score and sum runs over context_width channels a head instead of
+        width / heads. That pays where queries are few and keys many, as for a class token.
+        Raises ValueError for widths and batches that do not fit.
+        """
+        self._check_tokens("tokens", tokens, self.width)
+        self._check_tokens("context", context, self.context_width)
+        self._check_fit(tokens, context.shape[0], context.shape[1], None)
+        query = split_heads(self.query(tokens), self.heads)
+        w_k, w_v = (
+            rearrange(w, "(head dim) c -> head dim c", head=self.heads) for w in (self.key.weight, self.value.weight)
+        )
+        folded = rearrange(query / query.shape[-1] ** 0.5 @ w_k, "batch head query c -> batch (head query) c")
+        mean = (folded @ context.transpose(1, 2)).softmax(dim=-1) @ context
+        mean = rearrange(mean, "batch (head query) c -> batch head query c", head=self.heads)
+        output = merge_heads(mean @ w_v.transpose(1, 2))
+        return self.output(output if self.value.bias is None else output + self.value.bias)
+
     def _check_tokens(self, name: str, given: Tensor, width: int) -> None:
         if given.ndim != 3 or given.shape[-1] != width:
             raise ValueError(f"{name} must be (batch, token, {width}), given {tuple(given.shape)}")

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from xattn_edu.crossvit import CrossViT
 from xattn_edu.vit import ViT
 
 _SIZES = {  # width, depth, heads: Dosovitskiy et al. (2021), table 1; Touvron et al. (2021), table 1
@@ -15,6 +16,14 @@ _SIZES = {  # width, depth, heads: Dosovitskiy et al. (2021), table 1; Touvron e
     "small": (384, 12, 6),
     "base": (768, 12, 12),
     "large": (1024, 24, 16),
+}
+_CROSSVIT = {  # widths of S and L, blocks of L in an encoder, heads, MLP ratio: Chen et al. (2021), table 1
+    "tiny": ((96, 192), 4, 3, 4),
+    "small": ((192, 384), 4, 6, 4),
+    "base": ((384, 768), 4, 12, 4),
+    "9": ((128, 256), 3, 4, 3),
+    "15": ((192, 384), 5, 6, 3),
+    "18": ((224, 448), 6, 7, 3),
 }
 _MODELS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {}
 
@@ -31,6 +40,20 @@ for _size in ("tiny", "small", "base"):
     _add_vit(f"deit_{_size}_patch16_224", _size, 16)
 
 
+def _add_crossvit(name: str, size: str, image_sizes: tuple[int, int], embedding: str) -> None:
+    widths, depth, heads, mlp_ratio = _CROSSVIT[size]
+    shape = {"image_sizes": image_sizes, "widths": widths, "depths": (1, depth), "heads": (heads, heads)}
+    _MODELS[name] = (CrossViT, shape | {"mlp_ratio": mlp_ratio, "embedding": embedding})
+
+
+for _size in _CROSSVIT:
+    _add_crossvit(f"crossvit_{_size}_240", _size, (240, 224), "linear")
+for _size in ("9", "15", "18"):
+    _add_crossvit(f"crossvit_{_size}_dagger_240", _size, (240, 224), "convolutions")
+for _size in ("15", "18"):
+    _add_crossvit(f"crossvit_{_size}_dagger_408", _size, (408, 384), "convolutions")
+
+
 def list_models(pattern: str = "*") -> list[str]:
     """The names `create_model` knows, sorted; `pattern` may hold wildcards, as in "deit_*"."""
     return sorted(fnmatch.filter(_MODELS, pattern))
@@ -39,7 +62,7 @@ def list_models(pattern: str = "*") -> list[str]:
 def create_model(name: str, **overrides: Any) -> nn.Module:
     """A new model with random weights: `create_model("vit_base_patch16_224", classes=10)`.
 
-    Names are timm's; `overrides` replace arguments of the model's class (see `ViT`). Raises ValueError for a name that
+    Names are timm's; `overrides` replace arguments of the model's class (see `ViT`, `CrossViT`). Raises ValueError for a name that
     is not known (with the nearest ones), TypeError for an argument the class does not have.
     """
     if name not in _MODELS:

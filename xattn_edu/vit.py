@@ -226,16 +226,19 @@ class ViT(nn.Module):
 
         Tokens are (batch, 1 + patches, width), class token first, or (batch, patches, width) where there is none.
         """
-        tokens = self.patch_embedding(images)
-        if self.class_token is not None:
-            tokens = torch.cat([self.class_token.expand(len(tokens), -1, -1), tokens], dim=1)
-        tokens = tokens + self.positions
-        weights = []
+        tokens, weights = self.embed(images), []
         for block in self.blocks:
             tokens, block_weights = block(tokens, return_weights)
             if block_weights is not None:
                 weights.append(block_weights)
         return self.norm(tokens), weights
+
+    def embed(self, images: Tensor) -> Tensor:
+        """The tokens before the first block: patches behind the class token (where there is one), positions added."""
+        tokens = self.patch_embedding(images)
+        if self.class_token is not None:
+            tokens = torch.cat([self.class_token.expand(len(tokens), -1, -1), tokens], dim=1)
+        return tokens + self.positions
 
     def resize(self, image_size: Size) -> None:
         """Make the model take images of another size: interpolate its position embeddings to the new grid.
@@ -252,10 +255,7 @@ class ViT(nn.Module):
 
     def _initialise(self, positions: str) -> None:
         """Truncated normal of deviation 0.02 on linear weights, class token and positions; zero biases."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
+        initialise_linear(self)
         if self.class_token is not None:
             nn.init.trunc_normal_(self.class_token, std=0.02)
         if positions == "learned":
@@ -263,6 +263,14 @@ class ViT(nn.Module):
         else:
             waves = sincos_positions(self.patch_embedding.grid, self.positions.shape[-1])
             self.positions.data[:, -waves.shape[1] :] = waves  # a class token, which comes first, keeps zeros
+
+
+def initialise_linear(module: nn.Module) -> None:
+    """Truncated normal of deviation 0.02 on the weights of all linear layers in `module`, zeros on their biases."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            nn.init.zeros_(layer.bias)
 
 
 @shaped
