@@ -14,7 +14,9 @@ from typing import Any
 
 from xattn_edu.channel_spatial import MIXERS
 from xattn_edu.checkpoints import write_atomically
+from xattn_edu.crossvit import FUSIONS
 from xattn_edu.experiments.fashion import SIZES, little_data, small_vit, vit_fashion_mnist, vit_mixers
+from xattn_edu.experiments.fusions import RATES, SETTINGS, TASKS, fusion_rates, fusion_search, fusions, small_crossvit
 from xattn_edu.experiments.records import Result, describe_machine
 from xattn_edu.experiments.translation import translate
 from xattn_edu.profiles import Profile
@@ -27,10 +29,14 @@ __all__ = [
     "Experiment",
     "Result",
     "describe_machine",
+    "fusion_rates",
+    "fusion_search",
+    "fusions",
     "little_data",
     "load_results",
     "reproduce",
     "result_path",
+    "small_crossvit",
     "small_vit",
     "translate",
     "vit_fashion_mnist",
@@ -75,6 +81,21 @@ EXPERIMENTS = {
         "the small ViT with self-attention and with something else in its place, same budget (notebook 04)",
         vit_mixers,
         {"mixer": ("attention", *MIXERS)},
+    ),
+    "fusion-rates": Experiment(
+        "learning rates for CrossViT's fusions, compared on held-out images (notebook 08)",
+        fusion_rates,
+        {"task": tuple(TASKS), "fusion": tuple(FUSIONS), "rate": RATES},
+    ),
+    "fusions": Experiment(
+        "CrossViT's five fusions on three tasks, and each head alone (notebook 08)",
+        fusions,
+        {"task": tuple(TASKS), "fusion": tuple(FUSIONS)},
+    ),
+    "fusion-search": Experiment(
+        "a search for a setting in which cross-attention is ahead, as in the paper (notebook 08)",
+        fusion_search,
+        {"setting": tuple(SETTINGS), "fusion": tuple(FUSIONS)},
     ),
 }
 

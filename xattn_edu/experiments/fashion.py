@@ -189,8 +189,13 @@ def fashion_sets(
     """
     train_set = TensorDataset(*fashion_mnist.load("train", full=full).tensors())
     test_set = TensorDataset(*fashion_mnist.load("test", full=full).tensors())
-    shuffled = torch.randperm(len(train_set), generator=torch.Generator().manual_seed(seed))
-    return _balanced(train_set, train_images, shuffled), _balanced(test_set, test_images, torch.arange(len(test_set)))
+    return balanced(train_set, train_images, seed), _balanced(test_set, test_images, torch.arange(len(test_set)))
+
+
+def balanced(dataset: TensorDataset, number: int | None, seed: int) -> TensorDataset:
+    """`number` images of a set, as many of each class as can be, chosen by `seed`; all of them for None."""
+    shuffled = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))
+    return _balanced(dataset, number, shuffled)
 
 
 def _balanced(dataset: TensorDataset, number: int | None, order: Tensor) -> TensorDataset:
@@ -216,10 +221,15 @@ def small_vit(patch: int, size: Size, *, pool: str = "class_token", mixer: Mixer
     """
     shape: dict[str, Any] = {"mlp_ratio": 2, "positions": "sincos", "pool": pool, "mixer": mixer}
     model = ViT(28, patch, size.width, size.depth, size.heads, classes=10, channels=1, **shape)
-    for module in model.blocks.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
+    xavier(model.blocks)
     return model
+
+
+def xavier(module: nn.Module) -> None:
+    """Xavier's first weights for every linear layer in `module`."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.xavier_uniform_(layer.weight)
 
 
 CNN_WIDTHS = {"ci": 40, "cpu": 72, "gpu": 160}  # about as many parameters as the profile's ViT
