@@ -239,7 +239,7 @@ def branch_accuracies(model: CrossViT, test_set: TensorDataset, batch_size: int 
     model.eval()
     batches = [take(test_set, indices, device) for indices in torch.arange(len(test_set)).split(batch_size)]
     # Either one view for both branches, or one for each: (image, branch, class).
-    logits = torch.cat([model.branch_logits(batch[0], *batch[1:-1])[0] for batch in batches])
+    logits = torch.cat([model.branch_logits(*batch[:-1])[0] for batch in batches])  # type: ignore[arg-type]
     targets = torch.cat([batch[-1] for batch in batches])
     model.train(was_training)
     heads = {"test": logits.mean(dim=1), "small": logits[:, 0], "large": logits[:, 1]}
