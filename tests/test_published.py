@@ -1,8 +1,15 @@
-"""The papers' tables, typed a second time from the seminar's slides."""
+"""The papers' tables, typed a second time from the papers and the seminar's slides."""
 
 import pytest
 
-from xattn_edu.published import VIT_PATCH_SIZES
+from xattn_edu.published import (
+    CROSSVIT_ARCHITECTURES,
+    CROSSVIT_DEIT,
+    CROSSVIT_FUSIONS,
+    CROSSVIT_MODELS,
+    CROSSVIT_TRANSFORMERS,
+    VIT_PATCH_SIZES,
+)
 
 SLIDE = """
 name Epochs ImageNet Real CIFAR-10 CIFAR-100 Pets Flowers exaFLOPs
@@ -38,3 +45,126 @@ def test_a_column_that_is_not_there_is_named_with_those_that_are():
 
 def test_the_source_is_named():
     assert "Dosovitskiy" in VIT_PATCH_SIZES.source and "JFT-300M" in VIT_PATCH_SIZES.note
+
+
+CROSSVIT = {  # as printed, without the references' numbers
+    1: """
+CrossViT-Ti | Linear | 12 | 16 | 96 | 192 | 3 | 4 | 4
+CrossViT-S | Linear | 12 | 16 | 192 | 384 | 6 | 4 | 4
+CrossViT-B | Linear | 12 | 16 | 384 | 768 | 12 | 4 | 4
+CrossViT-9 | Linear | 12 | 16 | 128 | 256 | 4 | 3 | 3
+CrossViT-15 | Linear | 12 | 16 | 192 | 384 | 6 | 5 | 3
+CrossViT-18 | Linear | 12 | 16 | 224 | 448 | 7 | 6 | 3
+CrossViT-9† | 3 Conv. | 12 | 16 | 128 | 256 | 4 | 3 | 3
+CrossViT-15† | 3 Conv. | 12 | 16 | 192 | 384 | 6 | 5 | 3
+CrossViT-18† | 3 Conv. | 12 | 16 | 224 | 448 | 7 | 6 | 3
+""",
+    2: """
+DeiT-Ti | 72.2 | - | 1.3 | 2557 | 5.7
+CrossViT-Ti | 73.4 | 1.2 | 1.6 | 1668 | 6.9
+CrossViT-9 | 73.9 | 0.5 | 1.8 | 1530 | 8.6
+CrossViT-9† | 77.1 | 3.2 | 2.0 | 1463 | 8.8
+DeiT-S | 79.8 | - | 4.6 | 966 | 22.1
+CrossViT-S | 81.0 | 1.2 | 5.6 | 690 | 26.7
+CrossViT-15 | 81.5 | 0.5 | 5.8 | 640 | 27.4
+CrossViT-15† | 82.3 | 0.8 | 6.1 | 626 | 28.2
+DeiT-B | 81.8 | - | 17.6 | 314 | 86.6
+CrossViT-B | 82.2 | 0.4 | 21.2 | 239 | 104.7
+CrossViT-18 | 82.5 | 0.3 | 9.0 | 430 | 43.3
+CrossViT-18† | 82.8 | 0.3 | 9.5 | 418 | 44.3
+""",
+    3: """
+Perceiver | arXiv, 2021-03 | 76.4 | - | 43.9
+DeiT-S | arXiv, 2020-12 | 79.8 | 4.6 | 22.1
+CentroidViT-S | arXiv, 2021-02 | 80.9 | 4.7 | 22.3
+PVT-S | arXiv, 2021-02 | 79.8 | 3.8 | 24.5
+PVT-M | arXiv, 2021-02 | 81.2 | 6.7 | 44.2
+T2T-ViT-14 | arXiv, 2021-01 | 80.7 | 6.1 | 21.5
+TNT-S | arXiv, 2021-02 | 81.3 | 5.2 | 23.8
+CrossViT-15 | - | 81.5 | 5.8 | 27.4
+CrossViT-15† | - | 82.3 | 6.1 | 28.2
+ViT-B@384 | ICLR, 2021 | 77.9 | 17.6 | 86.6
+DeiT-B | arXiv, 2020-12 | 81.8 | 17.6 | 86.6
+PVT-L | arXiv, 2021-02 | 81.7 | 9.8 | 61.4
+T2T-ViT-19 | arXiv, 2021-01 | 81.4 | 9.8 | 39.0
+T2T-ViT-24 | arXiv, 2021-01 | 82.2 | 15.0 | 64.1
+TNT-B | arXiv, 2021-02 | 82.8 | 14.1 | 65.6
+CrossViT-18 | - | 82.5 | 9.0 | 43.3
+CrossViT-18† | - | 82.8 | 9.5 | 44.3
+""",
+    6: """
+None | 80.2 | 5.3 | 23.7 | 80.2 | 0.1
+All-Attention | 80.0 | 7.6 | 27.7 | 79.9 | 0.5
+Class Token | 80.3 | 5.4 | 24.2 | 80.6 | 7.6
+Pairwise | 80.3 | 5.5 | 24.2 | 80.3 | 7.3
+Cross-Attention | 81.0 | 5.6 | 26.7 | 68.1 | 47.2
+""",
+    7: """
+CrossViT-S | 12 | 16 | 192 | 384 | 3 | 1 | 4 | 1 | 81.0 | 5.6 | 26.7
+A | 8 | 16 | 192 | 384 | 3 | 1 | 4 | 1 | 80.8 | 6.7 | 26.7
+B | 12 | 16 | 384 | 384 | 3 | 1 | 4 | 1 | 80.1 | 7.7 | 31.4
+C | 12 | 16 | 192 | 384 | 3 | 2 | 4 | 1 | 80.7 | 6.3 | 28.0
+D | 12 | 16 | 192 | 384 | 3 | 1 | 4 | 2 | 81.0 | 5.6 | 28.9
+E | 12 | 16 | 192 | 384 | 6 | 1 | 2 | 1 | 80.9 | 6.6 | 31.1
+""",
+}
+TABLES = {
+    1: CROSSVIT_MODELS,
+    2: CROSSVIT_DEIT,
+    3: CROSSVIT_TRANSFORMERS,
+    6: CROSSVIT_FUSIONS,
+    7: CROSSVIT_ARCHITECTURES,
+}
+
+
+def cell(text):
+    try:
+        return None if text == "-" else float(text)
+    except ValueError:
+        return text
+
+
+@pytest.mark.parametrize("number", CROSSVIT)
+def test_crossvits_tables_are_the_papers(number):
+    table = TABLES[number]
+    printed = [line.split(" | ") for line in CROSSVIT[number].strip().splitlines()]
+    assert [[name, *row.values()] for name, row in table.rows.items()] == [
+        [name, *map(cell, cells)] for name, *cells in printed
+    ]
+    assert len({tuple(row) for row in table.rows.values()}) == 1  # the same columns in every row
+    assert table.source == f"Chen, Fan and Panda, CrossViT (ICCV 2021), table {number}"
+
+
+@pytest.mark.parametrize(
+    ("number", "column", "total"),
+    [
+        (2, "Throughput (images/s)", 11541),
+        (2, "FLOPs (G)", 86.1),
+        (2, "Params (M)", 413.3),
+        (3, "Params (M)", 748.8),
+        (6, "S-branch (%)", 62.7),
+        (6, "Params (M)", 126.5),
+        (7, "FLOPs (G)", 38.5),
+        (7, "Params (M)", 172.8),
+    ],
+)
+def test_columns_add_up(number, column, total):
+    assert sum(TABLES[number].column(column).values()) == pytest.approx(total, abs=1e-9)
+
+
+def test_gains_are_over_the_row_above():
+    accuracies, gains = (list(CROSSVIT_DEIT.column(name).values()) for name in ("Top-1 (%)", "gain"))
+    for above, accuracy, gain in zip(accuracies, accuracies[1:], gains[1:]):
+        assert gain is None or accuracy - above == pytest.approx(gain, abs=1e-9)
+
+
+def test_tables_agree_where_they_show_the_same_model():
+    for name in ("DeiT-S", "DeiT-B", "CrossViT-15", "CrossViT-15†", "CrossViT-18", "CrossViT-18†"):
+        for column in ("Top-1 (%)", "FLOPs (G)", "Params (M)"):
+            assert CROSSVIT_DEIT.rows[name][column] == CROSSVIT_TRANSFORMERS.rows[name][column]
+
+
+def test_notes_say_what_the_cells_do_not():
+    for words in ("Peceiver", "star", "recomputed"):
+        assert words in CROSSVIT_TRANSFORMERS.note
+    assert "V100, batch 64" in CROSSVIT_DEIT.note

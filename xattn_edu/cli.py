@@ -1,11 +1,13 @@
 """The command `xattn`: run the course's experiments again, from the shell."""
 
 import argparse
+import itertools
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from xattn_edu import experiments
+from xattn_edu import experiments, tables
 from xattn_edu.metrics import mean_interval
 from xattn_edu.profiles import choose_profile
 
@@ -40,6 +42,9 @@ def _parser() -> argparse.ArgumentParser:
             shown = " ".join(map(str, values))
             one.add_argument(f"--{setting}", type=kind, nargs="+", metavar="VALUE", help=f"(default {shown})")
         one.set_defaults(run=_reproduce, experiment=name)
+    paper = commands.add_parser("tables", help="compare the costs a paper prints with those counted here")
+    paper.add_argument("paper", choices=tables.PAPERS, help="whose tables")
+    paper.set_defaults(run=_tables)
     return parser
 
 
@@ -76,6 +81,41 @@ def _reproduce(options: argparse.Namespace) -> int:
     for words, values in found.items():
         print(f"{words:<24} {mean_interval(values):.1f}")
     return 0
+
+
+def _tables(options: argparse.Namespace) -> int:
+    print(
+        "FLOPs in 10^9 MACs, cross-attention not folded; parameters in 10^6; convention: what the printed ones include."
+    )
+    rows = tables.PAPERS[options.paper]()
+    for source, group in itertools.groupby(rows, key=lambda row: row.source):
+        print(f"\n{source}")
+        print(
+            f"{'':<16}{'FLOPs':>6}{'counted':>9}  {'':<10}{'params':>7}{'all':>9}{'no positions':>14}  {'':<10}convention"
+        )
+        remarks = []
+        for row in group:
+            print(_table_line(row))
+            remarks += [f"{row.name}: {row.remark}"] if row.remark else []
+        for remark in remarks:
+            print(textwrap.fill(remark, 110, initial_indent="  ", subsequent_indent="    "))
+    print("\ncells: " + ", ".join(f"{name} {number}" for name, number in tables.summary(rows).items()))
+    for name, meaning in tables.VERDICTS.items():
+        print(f"  {name:<11}{meaning}")
+    return 0
+
+
+def _table_line(row: tables.Row) -> str:
+    def cell(number: float | None, form: str) -> str:
+        return "-" if number is None else format(number, form)
+
+    macs = None if row.macs is None else row.macs / 1e9
+    parameters, rest = (
+        None if number is None else number / 1e6 for number in (row.parameters, row.parameters_without_positions)
+    )
+    flops = f"{cell(row.published_flops, '.1f'):>6}{cell(macs, '.4f'):>9}  {row.flops_verdict:<10}"
+    counted = f"{cell(row.published_parameters, '.1f'):>7}{cell(parameters, '.3f'):>9}{cell(rest, '.3f'):>14}"
+    return f"{row.name:<16}{flops}{counted}  {row.parameters_verdict:<10}{row.convention}".rstrip()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from numpy import ndarray
@@ -184,6 +185,58 @@ def attention_rollout(
         attention_over_image(image, share - 1, full=1.5, ax=axes[1, column])
     figure.suptitle(title, fontweight="bold", x=0.01, ha="left")
     return figure
+
+
+def fusion_diagram(fusion: str, *, title: str = "", ax: Axes | None = None) -> Axes:
+    """One of `crossvit.FUSIONS` drawn: branch S to the left, L to the right, class tokens (circles) above patches.
+
+    Blue lines lead from a token that asks (a query) to those it asks (keys); grey lines join tokens that are added.
+    Raises ValueError for another name.
+    """
+    places = {
+        "S": [(0.2 + 0.22 * column, 0.62 - 0.22 * row) for row in range(3) for column in range(3)],
+        "L": [(1.5 + 0.36 * column, 0.56 - 0.34 * row) for row in range(2) for column in range(2)],
+        "class": [(0.42, 1.05), (1.68, 1.05)],
+    }
+    same_place = [(s, l) for s, l in zip((0, 2, 6, 8), range(4))]  # the corners of S's grid: one in each patch of L
+    small, large = [places["class"][0], *places["S"]], [places["class"][1], *places["L"]]
+    pairs: dict[str, list] = {  # (from, to); what asks, or what is added, first
+        "none": [],
+        "all_attention": [(a, b) for a in small for b in large],
+        "class_token": [(small[0], large[0])],
+        "pairwise": [(small[0], large[0]), *((small[1 + s], large[1 + l]) for s, l in same_place)],
+        "cross_attention": [(large[0], patch) for patch in small[1:]] + [(small[0], patch) for patch in large[1:]],
+    }
+    if fusion not in pairs:
+        raise ValueError(f"fusion must be one of {', '.join(pairs)}, given {fusion!r}")
+    ax = _axes(ax, (2.4, 1.6))
+    attends = fusion in ("all_attention", "cross_attention")
+    for number, (start, end) in enumerate(pairs[fusion]):
+        # Pairs in the same row would hide each other: every second one takes a bow.
+        bow = f"arc3,rad={-0.3 if fusion == 'pairwise' and number % 2 else 0}"
+        line: dict[str, Any] = {"color": QUERY if attends else GREY, "lw": 0.8 if attends else 1.8, "arrowstyle": "-"}
+        over: dict[str, Any] = {
+            "zorder": 4 if fusion == "pairwise" else 1,
+            "connectionstyle": bow,
+            "shrinkA": 0,
+            "shrinkB": 0,
+        }
+        ax.add_patch(FancyArrowPatch(start, end, **line, **over))
+    asks = {"all_attention": small + large, "cross_attention": places["class"]}.get(fusion, [])
+    for name, side in (("S", 0.16), ("L", 0.28)):
+        for x, y in places[name]:
+            color = QUERY if (x, y) in asks else KEY if attends else "#D9D9D9"
+            ax.add_patch(
+                Rectangle((x - side / 2, y - side / 2), side, side, facecolor=color, edgecolor="black", lw=0.8)
+            )
+    for (x, y), name in zip(places["class"], "SL"):
+        color = QUERY if (x, y) in asks else "#D9D9D9"
+        ax.add_patch(Circle((x, y), 0.11, facecolor=color, edgecolor="black", lw=0.8, zorder=3))
+        ax.text(x, y + 0.16, f"branch {name}", ha="center", va="bottom", fontsize=9)
+    ax.set(xlim=(0, 2.1), ylim=(-0.05, 1.4), aspect="equal")
+    ax.set_axis_off()
+    _set_title(ax, title)
+    return ax
 
 
 def learning_curves(
