@@ -129,7 +129,7 @@ def test_other_rates_and_settings_say_so_in_the_record():
         (lambda: fusions("letter", "none", **TINY), "task must be one of fashion, letters, cues, given 'letter'"),
         (lambda: fusions("letters", "cross", **TINY), "fusion must be one of none"),
         (lambda: fusions("letters", "none", split="train", **TINY), "split must be one of test, validation"),
-        (lambda: fusion_search("shorter", "none", **TINY), "setting must be one of longer"),
+        (lambda: fusion_search("shorter", "none", **TINY), "setting must be one of little_data"),
         (lambda: fusions("letters", "none", **(TINY | {"profile": "tpu"})), "no profile is called 'tpu'"),
     ],
 )
