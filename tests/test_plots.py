@@ -231,3 +231,34 @@ def test_alignment_draws_a_line_for_each_weight_that_counts():
 def test_alignment_with_labels_that_do_not_fit():
     with pytest.raises(ValueError, match=r"2 target and 2 source tokens for weights of shape \(2, 3\)"):
         plots.alignment(torch.ones(2, 3), source=["a", "b"], target=["x", "y"])
+
+
+# --- fusion_diagram
+
+
+def ends(ax):
+    """The pairs of points that lines join, each as ((x, y), (x, y)), and the places of the two class tokens."""
+    lines = [patch._posA_posB for patch in ax.patches if hasattr(patch, "_posA_posB")]
+    return [tuple(map(tuple, line)) for line in lines], [tuple(c.center) for c in ax.patches if hasattr(c, "center")]
+
+
+@pytest.mark.parametrize(("fusion", "lines"), [("none", 0), ("class_token", 1), ("pairwise", 5), ("all_attention", 50)])
+def test_a_fusion_is_drawn_with_its_lines(fusion, lines):
+    drawn_lines, _ = ends(drawn(plots.fusion_diagram(fusion, title="so")))
+    assert len(drawn_lines) == lines
+
+
+def test_in_cross_attention_only_class_tokens_ask_and_only_the_other_branch():
+    lines, (small, large) = ends(drawn(plots.fusion_diagram("cross_attention")))
+    assert len(lines) == 9 + 4 and {start for start, _ in lines} == {small, large}
+    middle = (small[0] + large[0]) / 2
+    assert all((start[0] < middle) != (end[0] < middle) for start, end in lines)
+
+
+def test_every_fusion_of_the_library_is_drawn_and_no_other():
+    from xattn_edu.crossvit import FUSIONS
+
+    for fusion in FUSIONS:
+        drawn(plots.fusion_diagram(fusion))
+    with pytest.raises(ValueError, match="fusion must be one of none, .* given 'cross'"):
+        plots.fusion_diagram("cross")

@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from numpy import ndarray
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from xattn_edu import numpy_attention, transformer, vit
+from xattn_edu import crossvit, numpy_attention, transformer, vit
 from xattn_edu.attention import MultiHeadAttention, attention, causal_mask, merge_heads, split_heads
 from xattn_edu.attention import attention_rollout as reference_rollout
-from xattn_edu.costs import vit_macs
+from xattn_edu.costs import count, vit_macs
 
 Answer = Callable[..., Any]
 
@@ -594,3 +595,341 @@ def rollout(answer: Answer) -> str:
             causes,
         )
     return "right, equal to the library's"
+
+
+# ---------------------------------------------------------------------------------------- 07 CrossViT, two scales
+
+
+@_exercise
+def class_token_attention(answer: Answer) -> str:
+    """class_token_attention(class_token, patches, layer): equations (5) to (7) with the parts of `layer`."""
+    for batch, width, other_width, heads, count_of_patches in ((2, 6, 8, 2, 5), (1, 8, 4, 4, 1), (3, 8, 8, 2, 4)):
+        torch.manual_seed(8)
+        layer = crossvit.ClassTokenAttention(width, other_width, heads).double().eval()
+        for parameter in layer.parameters():
+            nn.init.normal_(parameter, std=0.5)
+        class_token = torch.randn(batch, 1, width, dtype=torch.double)
+        patches = torch.randn(batch, count_of_patches, other_width, dtype=torch.double)
+        attention: Any = layer.attentions[0]
+        f, norm, g = layer.project, layer.norms[0], layer.back
+        asking = f(class_token)
+        context = torch.cat([asking, patches], dim=1)
+        normed = norm(context)
+        query = normed[:, :1]
+        attended = attention(query, normed)
+        causes = {
+            "The query, too, is normalised: it is the first token of LN(x').": g(asking + attention(asking, normed)),
+            "Keys and values are normalised: the context is LN(x').": g(asking + attention(query, context)),
+            "The LayerNorm before the attention is missing.": g(asking + attention(asking, context)),
+            "The asking token is a key, too: x' = [f(x_cls) || patches].": g(asking + attention(query, norm(patches))),
+            "The residual adds f(x_cls) itself, not its LayerNorm.": g(query + attended),
+            "The residual is missing: y = f(x_cls) + ...": g(attended),
+            "The result replaces the class token: nothing is added to it.": class_token + g(asking + attended),
+            "d is the width of a head, C/h, not of the layer.": g(
+                asking + _with(attention, query=heads**-0.5)(query, normed)
+            ),
+            "The division by sqrt(C/h) is missing.": g(
+                asking + _with(attention, query=(other_width / heads) ** 0.5)(query, normed)
+            ),
+            "The heads were not kept apart.": g(asking + _one_head(attention)(query, normed)),
+        }
+        if width == other_width:
+            causes["The way back, g, is missing."] = asking + attended
+            bare = norm(torch.cat([class_token, patches], dim=1))
+            causes["The class token goes through f first."] = g(class_token + attention(bare[:, :1], bare))
+        where = f"class token {width} wide, {count_of_patches} patches {other_width} wide, {heads} heads"
+        expected, _ = layer(class_token, patches)
+        _compare(answer(class_token.clone(), patches.clone(), layer), expected, where, causes)
+    return "right, equal to the library's, whichever branch is wider"
+
+
+@_exercise
+def fusion_macs(answer: Answer) -> str:
+    """fusion_macs(widths, patches): multiply-accumulates of one cross-attention fusion, both directions."""
+    for widths, grids in (
+        ((192, 384), ((20, 20), (14, 14))),
+        ((8, 12), ((3, 3), (2, 2))),
+        ((16, 16), ((5, 5), (1, 1))),
+    ):
+        fusion = crossvit.CrossAttention(crossvit.Scales(widths, (2, 2), grids), folded=False)
+        patches = tuple(rows * columns for rows, columns in grids)
+        tokens = [torch.zeros(1, 1 + number, width) for number, width in zip(patches, widths)]
+        expected = count(fusion, *tokens).macs
+        sides = list(zip(widths, patches))
+        causes = {
+            "The asking class token is a key, too: 1 + patches of them.": expected
+            - sum(2 * width**2 + 2 * width for width, _ in sides),
+            "f and g of both directions are missing.": expected - 4 * widths[0] * widths[1],
+            "f and g stand in both directions.": expected - 2 * widths[0] * widths[1],
+            "The query and the output have their projections, too.": expected - sum(2 * width**2 for width in widths),
+            "The query has its projection, too (or the output).": expected - sum(width**2 for width in widths),
+            "There are two products: q k^T and A v.": expected - sum((1 + n) * width for width, n in sides),
+            "Both are projected: keys and values.": expected - sum((1 + n) * width**2 for width, n in sides),
+            "Only the class token asks: one query, not one for each token.": expected
+            + sum(2 * n * width**2 + 2 * (1 + n) * n * width for width, n in sides),
+            "A multiply-add counts once, as in the papers.": 2 * expected,
+        }
+        for asks, (width, n) in zip("LS", sides):
+            alone = 2 * widths[0] * widths[1] + 2 * (2 + n) * width**2 + 2 * (1 + n) * width
+            causes[f"A fusion has two directions: this is the one in which {asks} asks."] = alone
+        _compare(answer(widths, patches), expected, f"widths {widths}, patches {patches}", causes)
+    return "right: linear in the patches of both branches"
+
+
+@_exercise
+def folded_attention(answer: Answer) -> str:
+    """folded_attention(layer, tokens, context): cross-attention that forms no key and no value."""
+    for batch, n, m, width, heads in ((2, 1, 40, 8, 2), (1, 2, 60, 16, 2), (2, 1, 50, 8, 1)):
+        torch.manual_seed(9)
+        layer = MultiHeadAttention(width, heads).double()
+        for parameter in layer.parameters():
+            nn.init.normal_(parameter, std=0.4)
+        tokens, context = (torch.randn(batch, number, width, dtype=torch.double) for number in (n, m))
+        where = f"{n} quer{'y' if n == 1 else 'ies'}, {m} keys, {heads} heads"
+        changes: dict[str, MultiHeadAttention] = {
+            "The division by sqrt(C/h) is missing.": _with(layer, query=(width / heads) ** 0.5),
+            "d is the width of a head, C/h, not of the layer.": _with(layer, query=heads**-0.5),
+            "Each head has its own folded query: the heads were not kept apart.": _one_head(layer),
+            "The values' bias is missing: it comes back after the sum.": _with(layer, value_bias=0),
+            "The query has a bias, too.": _with(layer, query_bias=0),
+            "W_k is turned: layer.key.weight has a row for each channel of the keys.": _with(layer, turn="key"),
+            "W_v is turned: layer.value.weight has a row for each channel of the values.": _with(layer, turn="value"),
+        }
+        causes = {cause: changed(tokens, context) for cause, changed in changes.items()}
+        bare = copy.deepcopy(layer)
+        bare.output = nn.Identity()  # type: ignore[assignment]
+        causes["The output projection is missing."] = bare(tokens, context)
+        with FlopCounterMode(display=False) as counter:
+            given = answer(layer, tokens.clone(), context.clone())
+        _compare(given, layer(tokens, context), where, causes)
+        spent, one_projection = counter.get_total_flops() // 2, batch * m * width**2
+        if spent >= one_projection:
+            raise Wrong(
+                f"{where}: the right numbers, but not folded: {spent:,} multiply-adds, and already forming the keys "
+                f"(or the values) takes {one_projection:,}"
+            )
+    return "right, and no key and no value was formed"
+
+
+def _with(
+    layer: MultiHeadAttention, query: float = 1, query_bias: float = 1, value_bias: float = 1, turn: str = ""
+) -> MultiHeadAttention:
+    """A copy whose query is scaled, or whose biases are, or with one weight matrix transposed."""
+    changed = copy.deepcopy(layer)
+    with torch.no_grad():
+        changed.query.weight *= query
+        changed.query.bias *= query * query_bias
+        changed.value.bias *= value_bias
+        if turn:
+            weight = getattr(changed, turn).weight
+            weight.copy_(weight.T.clone())
+    return changed
+
+
+def _one_head(layer: MultiHeadAttention) -> MultiHeadAttention:
+    one = copy.copy(layer)
+    one.heads = 1
+    return one
+
+
+# ------------------------------------------------------------------------------------------------ 08 four fusions
+
+
+@_exercise
+def class_token_fusion(answer: Answer) -> str:
+    """class_token_fusion(small, large, f_s, g_s): the tokens of both branches, class tokens summed (equation 3)."""
+    for batch, patches, widths in ((2, (5, 3), (4, 6)), (1, (1, 4), (8, 2)), (3, (4, 4), (3, 3))):
+        torch.manual_seed(10)
+        f_s, g_s = (nn.Sequential(nn.Linear(a, b), nn.GELU()) for a, b in (widths, widths[::-1]))
+        small, large = (torch.randn(batch, 1 + n, width) for n, width in zip(patches, widths))
+        both = large[:, :1] + f_s(small[:, :1])
+        as_first = crossvit.with_class_token
+        expected = as_first(g_s(both), small), as_first(both, large)
+        causes = [
+            ("L's class token stays what it was: it, too, becomes the sum.", (expected[0], large)),
+            ("S's class token stays what it was: it becomes g_s of the sum.", (small, expected[1])),
+            ("What comes back to S is g_s of the sum, not of L's class token.", (as_first(g_s(large[:, :1]), small), expected[1])),
+            ("g_s of the sum replaces S's class token: nothing is added.", (as_first(small[:, :1] + g_s(both), small), expected[1])),
+            ("The patches are there twice: put the new class token in the place of the old.", None),
+            ("They come in the order small, large.", expected[::-1]),
+        ]  # fmt: skip
+        given = answer(small.clone(), large.clone(), f_s, g_s)
+        if not isinstance(given, tuple | list) or len(given) != 2:
+            raise Wrong(f"return the tokens of both branches, small and large, given a {type(given).__name__}")
+        where = f"{patches[0]} and {patches[1]} patches"
+        for cause, result in causes:
+            if result is not None and all(_close(a, b) for a, b in zip(given, result)):
+                raise Wrong(f"{where}: {cause}")
+        for name, tokens, right in zip(("small", "large"), given, expected):
+            doubled = getattr(tokens, "ndim", 0) == 3 and tokens.shape[1] == right.shape[1] + 1
+            if doubled:
+                raise Wrong(f"{where}: {causes[4][0]}")
+            _compare(tokens, right, f"{where}, tokens of {name}")
+    return "right: one sum, the class token of both"
+
+
+@_exercise
+def pairwise_sum(answer: Answer) -> str:
+    """pairwise_sum(small, large, small_grid, large_grid): S's patches, resized to L's grid, added to L's (equation 4)."""
+    for batch, small_grid, large_grid, width in (
+        (2, (4, 6), (2, 3), 5),
+        (1, (6, 4), (3, 5), 2),
+        (3, (3, 3), (2, 2), 9),
+    ):
+        torch.manual_seed(11)
+        small, large = (torch.randn(batch, rows * columns, width) for rows, columns in (small_grid, large_grid))
+
+        def resized(image: Tensor, size: tuple[int, int] = large_grid, **how: Any) -> Tensor:
+            return nn.functional.interpolate(image, size, **({"mode": "bilinear"} | how)).flatten(2).transpose(1, 2)
+
+        image = small.transpose(1, 2).unflatten(2, small_grid)
+        causes = {
+            "The channels were cut up: move them before the patches, then unflatten the patches.": large
+            + resized(small.reshape(batch, width, *small_grid)),
+            "Rows and columns are exchanged: a grid is (rows, columns), and patches go row by row.": large
+            + resized(small.transpose(1, 2).unflatten(2, small_grid[::-1])),
+            "Bilinear, not nearest.": large + resized(image, mode="nearest"),
+            "align_corners=False: a patch is an area, not a point.": large + resized(image, align_corners=True),
+            "L's patches are missing in the sum.": resized(image),
+        }
+        where = f"grids {small_grid} and {large_grid}, width {width}"
+        _compare(answer(small.clone(), large.clone(), small_grid, large_grid), large + resized(image), where, causes)
+    return "right: each patch of L meets the patches of S at its own place"
+
+
+# ------------------------------------------------------------------------------------------------ 09 what it costs
+
+
+@functools.cache
+def _counted_crossvit(
+    image_sizes: tuple[int, int],
+    patches: tuple[int, int],
+    widths: tuple[int, int],
+    depths: tuple[int, int],
+    mlp_ratio: int,
+    encoders: int,
+    classes: int,
+) -> int:
+    """Multiply-accumulates of such a CrossViT for one image, keys and values formed, as the paper counts."""
+    sizes: dict[str, Any] = {"mlp_ratio": mlp_ratio, "encoders": encoders, "classes": classes}
+    with torch.device("meta"):
+        model = crossvit.CrossViT(image_sizes, patches, widths, depths, (2, 2), folded=False, **sizes)
+        return count(model, torch.empty(1, 3, image_sizes[0], image_sizes[0])).macs
+
+
+@_exercise
+def crossvit_macs(answer: Answer) -> str:
+    """crossvit_macs(widths, patches, patch_sizes, depths, mlp_ratio, encoders, classes): MACs of a whole CrossViT."""
+    expected = 0
+    for images, patch_sizes, widths, depths, ratio, encoders, classes in (
+        ((24, 32), (4, 8), (8, 12), (1, 2), 3, 2, 7),
+        ((30, 24), (3, 6), (16, 10), (2, 3), 4, 3, 10),
+        ((240, 224), (12, 16), (192, 384), (1, 4), 4, 3, 1000),
+    ):
+        expected = _counted_crossvit(images, patch_sizes, widths, depths, ratio, encoders, classes)
+        patches = tuple((image // patch) ** 2 for image, patch in zip(images, patch_sizes))
+        branches = list(zip(widths, patches, patch_sizes, depths))
+
+        def blocks(extra: int = 1, r: int = ratio, sides: Any = branches) -> int:
+            return sum(
+                depth * ((4 + 2 * r) * (n + extra) * d**2 + 2 * (n + extra) ** 2 * d) for d, n, _, depth in sides
+            )
+
+        def asking(extra: int = 1, sides: Any = branches) -> int:
+            return sum(2 * (n + extra) * d**2 + 2 * d**2 + 2 * (n + extra) * d for d, n, _, _ in sides)
+
+        once = blocks()
+        f_and_g = 4 * widths[0] * widths[1]
+        fusion = asking() + f_and_g
+        embedding = sum(3 * p**2 * d * n for d, n, p, _ in branches)
+        no_class_token = encoders * (once - blocks(extra=0))
+        causes = {
+            "The class token is a token, too: blocks work on 1 + patches of them.": expected - no_class_token,
+            "The class token is a token, too, in blocks and in fusions.": expected
+            - no_class_token
+            - encoders * (asking() - asking(extra=0)),
+            "The class token is not made from a patch: the patch embedding makes one token a patch.": expected
+            + sum(3 * p**2 * d for d, _, p, _ in branches),
+            "Attention has two products, q k^T and A v: 2 T^2 d.": expected
+            - encoders * sum(depth * (n + 1) ** 2 * d for d, n, _, depth in branches),
+            "The feed-forward has two linear layers: 2 r d^2 for each token.": expected
+            - encoders * sum(depth * ratio * (n + 1) * d**2 for d, n, _, depth in branches),
+            "Attention has four projections: query, key, value and output.": expected
+            - encoders * sum(depth * (n + 1) * d**2 for d, n, _, depth in branches),
+            "The ratio r of the feed-forward is an argument; it is not always 4.": expected
+            + encoders * (blocks(r=4) - once),
+            "depths are the blocks in *one* multi-scale encoder; there are `encoders`.": expected
+            - (encoders - 1) * once,
+            "There is a fusion in each multi-scale encoder.": expected - (encoders - 1) * fusion,
+            "Blocks and fusions are there once for each multi-scale encoder.": expected
+            - (encoders - 1) * (once + fusion),
+            "The fusions are missing.": expected - encoders * fusion,
+            "f and g are missing in the fusions.": expected - encoders * f_and_g,
+            "f and g stand in both directions of a fusion.": expected - encoders * f_and_g // 2,
+            "Only the class token asks in a fusion: one query, not one for each token.": expected
+            + encoders * sum(2 * n * d**2 + 2 * (1 + n) * n * d for d, n, _, _ in branches),
+            "The heads are missing.": expected - classes * sum(widths),
+            "Each branch has its own head: S's is missing.": expected - classes * widths[0],
+            "Each branch has its own head: L's is missing.": expected - classes * widths[1],
+            "The patch embeddings are missing.": expected - embedding,
+            "An image has three channels: a patch is 3 p^2 numbers.": expected - embedding * 2 // 3,
+            "A multiply-add counts once, as in the papers.": 2 * expected,
+        }
+        where = f"widths {widths}, patches {patches}, depths {depths}, {encoders} encoders"
+        given = answer(widths, patches, patch_sizes, depths, ratio, encoders, classes)
+        _compare(given, expected, where, causes)
+    return f"right, to the last multiply-add; CrossViT-S has {expected:,}"
+
+
+@_exercise
+def pareto_frontier(answer: Answer) -> str:
+    """pareto_frontier(cost, accuracy): True for each model that no other one beats."""
+    for seed, (models, grid) in enumerate(((4, 50), (7, 4), (12, 8), (1, 9), (20, 6))):
+        draw = np.random.default_rng(seed + 12)
+        cost, accuracy = draw.integers(1, grid, models) * 1.5, 70.0 + draw.integers(1, grid, models)
+        if models > 10:  # two models that are the same, on the frontier
+            cost[[2, 9]], accuracy[[2, 9]] = 0.5, 70.0
+        cheaper, better = cost < cost[:, None], accuracy > accuracy[:, None]
+        no_dearer, no_worse = cost <= cost[:, None], accuracy >= accuracy[:, None]
+        expected = ~(no_dearer & no_worse & (cheaper | better)).any(axis=1)
+        others = ~np.eye(models, dtype=bool)
+        best_so_far = np.maximum.accumulate(accuracy)
+        causes = {
+            "It is upside down: True is for a model that is *not* beaten.": ~expected,
+            "As accurate and cheaper is better, too, and so is as cheap and more accurate: mind the ties.": ~(
+                cheaper & better
+            ).any(axis=1),
+            "As cheap and more accurate is better, too.": ~(cheaper & no_worse).any(axis=1),
+            "As accurate and cheaper is better, too.": ~(no_dearer & better).any(axis=1),
+            "A model does not beat itself.": np.zeros(models, dtype=bool),
+            "Two models with the same cost and accuracy: neither beats the other, both stay.": ~(
+                no_dearer & no_worse & others
+            ).any(axis=1),
+            "The models do not come sorted by cost.": np.append(True, accuracy[1:] > best_so_far[:-1]),
+            "A high cost is bad, not good.": ~((cost >= cost[:, None]) & no_worse & ((cost > cost[:, None]) | better)).any(
+                axis=1
+            ),
+        }  # fmt: skip
+        given = answer(cost.copy(), accuracy.copy())
+        given = given if given is None else np.asarray(given)
+        _compare(given, expected, f"{models} model{'s' * (models > 1)}", causes)
+    return "right, ties and twins included"
+
+
+@_exercise
+def intensity(answer: Answer) -> str:
+    """intensity(tokens, inputs, outputs): multiply-adds of a linear layer for each byte it moves, in float32."""
+    for tokens, inputs, outputs in ((197, 384, 1536), (1, 384, 192), (3, 5, 2)):
+        numbers = [tokens * inputs, inputs * outputs, tokens * outputs]
+        macs, moved = tokens * inputs * outputs, sum(numbers)
+        causes = {
+            "A number in float32 has four bytes.": macs / moved,
+            "The weights must be read, too.": macs / (4 * (moved - numbers[1])),
+            "What comes out must be written, too.": macs / (4 * (moved - numbers[2])),
+            "What comes in must be read, too.": macs / (4 * (moved - numbers[0])),
+            "A multiply-add counts once.": 2 * macs / (4 * moved),
+            "Multiply-adds for each byte, not bytes for each multiply-add.": 4 * moved / macs,
+        }
+        where = f"{tokens} token{'s' * (tokens > 1)}, {inputs} -> {outputs}"
+        _compare(answer(tokens, inputs, outputs), macs / (4 * moved), where, causes)
+    return "right: many tokens use each weight often, one token uses it once"

@@ -137,6 +137,86 @@ def _pad(ids):
     return (ids != 0)[:, None, :]
 
 
+def _class_token(
+    token, patches, layer, query="normed", keys="normed", itself=True, residual="asking", add=False, f=True, **scores
+):
+    asking = layer.project(token) if f else token
+    context = torch.cat([asking, patches] if itself else [patches, patches[:, :0]], dim=1)
+    normed, norm = layer.norms[0](context), layer.norms[0]
+    attended = _cross(
+        layer.attentions[0],
+        norm(asking) if query == "normed" else asking,
+        normed if keys == "normed" else context,
+        **scores,
+    )
+    y = attended + {"asking": asking, "normed": norm(asking), "none": 0 * asking}[residual]
+    return layer.back(y) + (token if add else 0)
+
+
+def _fusion_macs(
+    widths, patches, itself=1, projections=2, both_formed=2, products=2, f_and_g=2, queries=None, only=None
+):
+    total = 0
+    for number, (width, count) in enumerate(zip(widths, patches)):
+        asking = 1 if queries is None else itself + count
+        one = f_and_g * widths[0] * widths[1] + projections * asking * width**2
+        one += both_formed * (itself + count) * width**2 + products * asking * (itself + count) * width
+        total += one if only in (None, number) else 0
+    return total
+
+
+def _folded(layer, tokens, context, scale=True, turn=False, value_bias=True, project=True, heads=None):
+    heads = heads or layer.heads
+    pattern = "(d h) c -> h d c" if turn else "(h d) c -> h d c"
+    w_k, w_v = (rearrange(f.weight, pattern, h=heads) for f in (layer.key, layer.value))
+    query = rearrange(layer.query(tokens), "b q (h d) -> b h q d", h=heads)
+    weights = (query / (query.shape[-1] ** 0.5 if scale else 1) @ w_k @ context[:, None].mT).softmax(-1)
+    out = rearrange(weights @ context[:, None] @ w_v.mT, "b h q d -> b q (h d)")
+    out = out + layer.value.bias if value_bias else out
+    return layer.output(out) if project else out
+
+
+def _summed(small, large, f_s, g_s, back="both", small_adds=False, large_is="both", doubled=False):
+    """Class-token fusion; `back` is what g_s is given, `large_is` what becomes L's class token."""
+    tokens = {"large": large[:, :1], "small": f_s(small[:, :1]), "both": large[:, :1] + f_s(small[:, :1])}
+    own = small[:, :1] + g_s(tokens[back]) if small_adds else g_s(tokens[back])
+    keep = 0 if doubled else 1
+    return torch.cat([own, small[:, keep:]], 1), torch.cat([tokens[large_is], large[:, keep:]], 1)
+
+
+def _pairwise(small, large, grid, new, cut=False, swap=False, add=True, mode="bilinear", **how):
+    channels = small.reshape(len(small), -1, *grid) if cut else small.mT.unflatten(2, grid[::-1] if swap else grid)
+    resized = torch.nn.functional.interpolate(channels, new, mode=mode, **how).flatten(2).mT
+    return large + resized if add else resized
+
+
+def _crossvit_macs(
+    widths, patches, sizes, depths, r, encoders, classes,
+    extra=1, asked=1, embedded=0, products=2, mlp=2, four=4, repeat=None, fused=None, f_and_g=4, heads=(1, 1), channels=3, square=2,
+):  # fmt: skip
+    total = 0
+    for d, n, p, depth, head in zip(widths, patches, sizes, depths, heads):
+        t, k = n + extra, n + asked
+        block = (four + mlp * r) * t * d**2 + products * t**2 * d
+        fusion = 2 * k * d**2 + 2 * d**2 + 2 * k * d + f_and_g * widths[0] * widths[1] // 2
+        total += (encoders if repeat is None else repeat) * depth * block
+        total += (encoders if fused is None else fused) * fusion
+        total += channels * p**square * d * (n + embedded) + head * classes * d
+    return total
+
+
+def _frontier(cost, accuracy, cheaper=np.less_equal, better=np.greater_equal, strict=True, twins=True):
+    stays = []
+    for i in range(len(cost)):
+        beats = cheaper(cost, cost[i]) & better(accuracy, accuracy[i])
+        if strict:
+            beats &= (cost != cost[i]) | (accuracy != accuracy[i])
+        elif twins:
+            beats &= np.arange(len(cost)) != i
+        stays.append(not beats.any())
+    return np.array(stays)
+
+
 WRONG = {
     "stable_softmax": [
         lambda s: np.exp(s) / np.exp(s).sum(-1, keepdims=True),
@@ -283,6 +363,126 @@ WRONG = {
         lambda w: attention_rollout(w).transpose(1, 2),
         lambda w: w[-1].mean(1),
     ],
+    "class_token_attention": [
+        lambda c, p, f: _class_token(c, p, f, query="asking"),
+        lambda c, p, f: _class_token(c, p, f, keys="context"),
+        lambda c, p, f: _class_token(c, p, f, query="asking", keys="context"),
+        lambda c, p, f: _class_token(c, p, f, itself=False),
+        lambda c, p, f: _class_token(c, p, f, residual="normed"),
+        lambda c, p, f: _class_token(c, p, f, residual="none"),
+        lambda c, p, f: _class_token(c, p, f, add=True),
+        lambda c, p, f: _class_token(c, p, f, scale=False),
+        lambda c, p, f: _class_token(c, p, f, heads=1),
+        lambda c, p, f: _class_token(c, p, f, project=False),
+        lambda c, p, f: _class_token(c, p, f, f=False),
+        lambda c, p, f: f(c, p),
+        lambda c, p, f: f.project(c),
+        lambda c, p, f: torch.cat([f(c, p)[0], p], 1),
+        lambda c, p, f: c,
+    ],
+    "fusion_macs": [
+        lambda w, p: _fusion_macs(w, p, itself=0),
+        lambda w, p: _fusion_macs(w, p, projections=0),
+        lambda w, p: _fusion_macs(w, p, projections=1),
+        lambda w, p: _fusion_macs(w, p, both_formed=1),
+        lambda w, p: _fusion_macs(w, p, products=1),
+        lambda w, p: _fusion_macs(w, p, f_and_g=0),
+        lambda w, p: _fusion_macs(w, p, f_and_g=1),
+        lambda w, p: _fusion_macs(w, p, queries="all"),
+        lambda w, p: _fusion_macs(w, p, only=0),
+        lambda w, p: _fusion_macs(w, p, only=1),
+        lambda w, p: _fusion_macs(w, p[::-1]),
+    ],
+    "folded_attention": [
+        lambda f, t, c: f(t, c),
+        lambda f, t, c: f(t),
+        lambda f, t, c: _cross(f, t, c),
+        lambda f, t, c: _folded(f, t, c, scale=False),
+        lambda f, t, c: _folded(f, t, c, turn=True),
+        lambda f, t, c: _folded(f, t, c, value_bias=False),
+        lambda f, t, c: _folded(f, t, c, project=False),
+        lambda f, t, c: _folded(f, t, c, heads=1),
+        lambda f, t, c: f.output(_folded(f, t, c, project=False) / f.heads),
+    ],
+    "class_token_fusion": [
+        lambda *a: _summed(*a, back="large"),
+        lambda *a: _summed(*a, back="small"),
+        lambda *a: _summed(*a, small_adds=True),
+        lambda *a: _summed(*a, large_is="large"),
+        lambda *a: _summed(*a, large_is="small"),
+        lambda *a: _summed(*a, doubled=True),
+        lambda *a: _summed(*a)[::-1],
+        lambda *a: _summed(*a)[0],
+        lambda s, l, f, g: (s, _summed(s, l, f, g)[1]),
+        lambda s, l, f, g: (s, l),
+        lambda s, l, f, g: None,
+        lambda s, l, f, g: (g(l[:, :1] + f(s)), _summed(s, l, f, g)[1]),
+    ],
+    "pairwise_sum": [
+        lambda *a: _pairwise(*a, cut=True),
+        lambda *a: _pairwise(*a, swap=True),
+        lambda *a: _pairwise(*a, mode="nearest"),
+        lambda *a: _pairwise(*a, align_corners=True),
+        lambda *a: _pairwise(*a, antialias=True),
+        lambda *a: _pairwise(*a, add=False),
+        lambda s, l, grid, new: l + s[:, : l.shape[1]],
+        lambda s, l, grid, new: l + s.mean(1, keepdim=True),
+        lambda s, l, grid, new: l,
+        lambda s, l, grid, new: None,
+    ],
+    "crossvit_macs": [
+        lambda *a: _crossvit_macs(*a, extra=0),
+        lambda *a: _crossvit_macs(*a, extra=0, asked=0),
+        lambda *a: _crossvit_macs(*a, asked=0),
+        lambda *a: _crossvit_macs(*a, embedded=1),
+        lambda *a: _crossvit_macs(*a, products=1),
+        lambda *a: _crossvit_macs(*a, products=0),
+        lambda *a: _crossvit_macs(*a, mlp=1),
+        lambda *a: _crossvit_macs(*a, mlp=0),
+        lambda *a: _crossvit_macs(*a, four=3),
+        lambda *a: _crossvit_macs(*a[:4], 4, *a[5:]),
+        lambda *a: _crossvit_macs(*a, repeat=1),
+        lambda *a: _crossvit_macs(*a, fused=1),
+        lambda *a: _crossvit_macs(*a, repeat=1, fused=1),
+        lambda *a: _crossvit_macs(*a, fused=0),
+        lambda *a: _crossvit_macs(*a, f_and_g=0),
+        lambda *a: _crossvit_macs(*a, f_and_g=2),
+        lambda *a: _crossvit_macs(*a, heads=(0, 0)),
+        lambda *a: _crossvit_macs(*a, heads=(0, 1)),
+        lambda *a: _crossvit_macs(*a, heads=(1, 0)),
+        lambda *a: _crossvit_macs(*a, channels=1),
+        lambda *a: _crossvit_macs(*a, channels=0),
+        lambda *a: _crossvit_macs(*a, square=1),
+        lambda *a: 2 * _crossvit_macs(*a),
+        lambda *a: _crossvit_macs(*a) // 10 * 10,
+        lambda w, n, *a: _crossvit_macs(w, n[::-1], *a),
+        lambda w, n, *a: _crossvit_macs(w[::-1], n, *a),
+    ],
+    "pareto_frontier": [
+        lambda c, a: ~_frontier(c, a),
+        lambda c, a: _frontier(c, a, np.less, np.greater),
+        lambda c, a: _frontier(c, a, np.less),
+        lambda c, a: _frontier(c, a, better=np.greater),
+        lambda c, a: _frontier(c, a, strict=False),
+        lambda c, a: _frontier(c, a, strict=False, twins=False),
+        lambda c, a: _frontier(c, a, np.greater_equal),
+        lambda c, a: _frontier(c, a, better=np.less_equal),
+        lambda c, a: a >= np.maximum.accumulate(a),
+        lambda c, a: a == a.max(),
+        lambda c, a: a / c == (a / c).max(),
+        lambda c, a: np.flatnonzero(_frontier(c, a)),
+        lambda c, a: np.ones(len(c), bool),
+        lambda c, a: _frontier(c, a)[np.argsort(c)],
+    ],
+    "intensity": [
+        lambda t, i, o: t * i * o / (t * i + i * o + t * o),
+        lambda t, i, o: t * i * o / 4 / (t * i + t * o),
+        lambda t, i, o: t * i * o / 4 / (t * i + i * o),
+        lambda t, i, o: t * i * o / 4 / (i * o + t * o),
+        lambda t, i, o: t * i * o / 2 / (t * i + i * o + t * o),
+        lambda t, i, o: 4 * (t * i + i * o + t * o) / (t * i * o),
+        lambda t, i, o: t / 4,
+    ],
 }
 
 
@@ -313,6 +513,31 @@ WRONG = {
         ("vit_parameters", lambda *a: _vit_parameters(*a) - a[4], "head has a bias"),
         ("quadratic_share", lambda *a: _share(*a, products=1), "two products"),
         ("rollout", lambda w: _rollout(w, reverse=True), "wrong order"),
+        ("class_token_attention", lambda c, p, f: _class_token(c, p, f, query="asking"), "The query, too"),
+        ("class_token_attention", lambda c, p, f: _class_token(c, p, f, itself=False), "is a key, too"),
+        ("class_token_attention", lambda c, p, f: _class_token(c, p, f, residual="normed"), "not its LayerNorm"),
+        ("class_token_attention", lambda c, p, f: _class_token(c, p, f, residual="none"), "residual is missing"),
+        ("class_token_attention", lambda c, p, f: _class_token(c, p, f, add=True), "replaces"),
+        ("class_token_attention", lambda c, p, f: _class_token(c, p, f, scale=False), "sqrt(C/h) is missing"),
+        ("fusion_macs", lambda w, p: _fusion_macs(w, p, queries="all"), "one query"),
+        ("fusion_macs", lambda w, p: _fusion_macs(w, p, only=1), "in which S asks"),
+        ("folded_attention", lambda f, t, c: _cross(f, t, c), "but not folded"),
+        ("folded_attention", lambda f, t, c: _folded(f, t, c, value_bias=False), "values' bias"),
+        ("folded_attention", lambda f, t, c: _folded(f, t, c, heads=1), "heads were not kept apart"),
+        ("class_token_fusion", lambda *a: _summed(*a, back="large"), "of the sum, not of L's"),
+        ("class_token_fusion", lambda *a: _summed(*a, small_adds=True), "nothing is added"),
+        ("class_token_fusion", lambda *a: _summed(*a, large_is="large"), "L's class token stays"),
+        ("class_token_fusion", lambda *a: _summed(*a, doubled=True), "are there twice"),
+        ("pairwise_sum", lambda *a: _pairwise(*a, cut=True), "channels were cut up"),
+        ("pairwise_sum", lambda *a: _pairwise(*a, swap=True), "Rows and columns"),
+        ("pairwise_sum", lambda *a: _pairwise(*a, mode="nearest"), "not nearest"),
+        ("crossvit_macs", lambda *a: _crossvit_macs(*a, extra=0), "class token is a token"),
+        ("crossvit_macs", lambda *a: _crossvit_macs(*a, products=1), "two products"),
+        ("crossvit_macs", lambda *a: _crossvit_macs(*a, mlp=1), "two linear layers"),
+        ("crossvit_macs", lambda *a: _crossvit_macs(*a, repeat=1, fused=1), "once for each multi-scale encoder"),
+        ("pareto_frontier", lambda c, a: _frontier(c, a, np.less, np.greater), "mind the ties"),
+        ("pareto_frontier", lambda c, a: _frontier(c, a, strict=False), "both stay"),
+        ("intensity", lambda t, i, o: t * i * o / 4 / (t * i + t * o), "weights must be read"),
     ],
 )
 def test_a_known_mistake_is_named(name, answer, said, capsys) -> None:
