@@ -1,4 +1,4 @@
-# Every target does all of its own set-up, in .venv; tools/course.py does the work (on Windows, call that directly).
+# Every target does all of its own set-up, in .venv (parity: .venv-parity); tools/course.py does the work (on Windows, call that directly).
 #
 #   make lab PORT=8899            another port
 #   make test ARGS="-k attention" further arguments for pytest
@@ -13,7 +13,7 @@ $(error No Python 3.11 to 3.14 found: install one (3.12, say) or name yours, as 
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test format notebooks lock instructor benchmark clean
+.PHONY: help lab test parity format notebooks lock instructor benchmark clean
 
-help lab test format notebooks lock instructor benchmark clean:
+help lab test parity format notebooks lock instructor benchmark clean:
 	@$(PYTHON) tools/course.py $@ $(if $(PORT),--port $(PORT)) $(ARGS)

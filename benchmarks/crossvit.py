@@ -220,7 +220,7 @@ def main() -> None:
     parser.add_argument("--save", action="store_true", help=f"write {RESULT.relative_to(RESULT.parents[2])}")
     options = parser.parse_args()
     warnings.filterwarnings("ignore", module="torch")
-    rounds = 2 if options.quick else 15
+    rounds = 2 if options.quick else 9
     networks = models()
     pair = {name: network for name, network in networks.items() if name in ("ours", "timm")}
 

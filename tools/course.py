@@ -27,9 +27,12 @@ PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 LOG = VENV / "install.log"
 STAMP = VENV / "installed"  # written last: no stamp, no finished installation
 LOCK = ROOT / "requirements.txt"
+PARITY = ROOT / ".venv-parity"  # apart, because timm needs torchvision, and torchvision another torch
+PARITY_LOCK = ROOT / "requirements-parity.txt"
 
 OLDEST, NEWEST = (3, 11), (3, 14)  # the Pythons that every package of the lock has a wheel for
 GIGABYTES = 3  # what the installation takes at most without CUDA
+PARITY_GIGABYTES = 8  # of which 3 are given back
 
 # One thread for each of pytest's two workers, and for the stored outputs too: sums, hence digits, depend on it.
 REPRODUCIBLE = {
@@ -60,7 +63,7 @@ CAUSES = (  # what pip's log says, and what the reader can do about it; the firs
     (
         r"No matching distribution found|is not a supported wheel",
         "a package does not exist for this machine: 64-bit Linux, Windows or macOS on Apple silicon is needed"
-        " (which package: .venv/install.log)",
+        " (which package: {log})",
     ),
 )
 
@@ -81,39 +84,50 @@ def check_python(version):
         )
 
 
-def check_machine():
+def check_machine(gigabytes=GIGABYTES):
     if not os.access(str(ROOT), os.W_OK):
         raise Stop(f"{ROOT} cannot be written to: clone the course into a folder of your own")
     if any(importlib.util.find_spec(module) is None for module in ("venv", "ensurepip")):
         name = f"python{sys.version_info[0]}.{sys.version_info[1]}-venv"
         raise Stop(f"this Python cannot make virtual environments: on Debian and Ubuntu, `sudo apt install {name}`")
     free = shutil.disk_usage(str(ROOT)).free / 1e9
-    if free < GIGABYTES:
-        raise Stop(f"not enough disk: {free:.1f} GB free, {GIGABYTES} GB needed (on Linux with CUDA 8 GB); free some")
+    if free < gigabytes:
+        raise Stop(f"not enough disk: {free:.1f} GB free, {gigabytes} GB needed (on Linux with CUDA 8 GB); free some")
 
 
-def stamp():
-    """What .venv was made for: this folder (a moved .venv does not work), and these packages."""
-    packages = hashlib.sha256(LOCK.read_bytes() + (ROOT / "pyproject.toml").read_bytes()).hexdigest()
-    return f"{ROOT}\n{packages}\n"
+def stamp(*files):
+    """What an environment was made for: this folder (a moved one does not work), and the packages in these files."""
+    contents = b"".join(file.read_bytes() for file in files or (LOCK, ROOT / "pyproject.toml"))
+    return f"{ROOT}\n{hashlib.sha256(contents).hexdigest()}\n"
 
 
 def prepare():
-    """Bring .venv up to date with the lock; when it is, only look, which takes no time."""
-    wanted, found = stamp(), STAMP.read_text(encoding="utf-8") if STAMP.exists() else ""
-    # `import pip` fails when the Python under .venv was removed or replaced by another one.
-    works = PYTHON.exists() and subprocess.call([str(PYTHON), "-c", "import pip"], stderr=subprocess.DEVNULL) == 0
+    """Bring .venv up to date with the lock."""
+    update(VENV, stamp(), GIGABYTES, install_course)
+
+
+def update(venv, wanted, gigabytes, install):
+    """Bring an environment up to date; when it is, only look, which takes no time."""
+    mark, python = venv / STAMP.name, python_of(venv)
+    found = mark.read_text(encoding="utf-8") if mark.exists() else ""
+    # `import pip` fails when the Python under the environment was removed or replaced by another one.
+    works = python.exists() and subprocess.call([str(python), "-c", "import pip"], stderr=subprocess.DEVNULL) == 0
     if works and found == wanted:
         return
     if works and found.split("\n")[0] == str(ROOT):
-        STAMP.unlink()
+        mark.unlink()
     else:
         # Nothing yet, or the rest of an interrupted installation, where any package may be half there.
-        check_machine()
-        if VENV.exists():
-            shutil.rmtree(str(VENV))
-        VENV.mkdir()
-        logged("making .venv", sys._base_executable, "-m", "venv", str(VENV))
+        check_machine(gigabytes)
+        if venv.exists():
+            shutil.rmtree(str(venv))
+        venv.mkdir()
+        logged(f"making {venv.name}", sys._base_executable, "-m", "venv", str(venv), venv=venv)
+    install()
+    mark.write_text(wanted, encoding="utf-8")
+
+
+def install_course():
     packages = len(re.findall("==", LOCK.read_text(encoding="utf-8")))
     pip(f"installing {packages} packages (a few minutes the first time)", "-r", str(LOCK))
     pip("installing xattn_edu", "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
@@ -121,39 +135,53 @@ def prepare():
     settings = VENV / "etc" / "jupyter" / "labconfig" / "page_config.json"
     settings.parent.mkdir(parents=True, exist_ok=True)
     settings.write_text('{"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": true}}\n')
-    STAMP.write_text(wanted, encoding="utf-8")
 
 
-def pip(step, *arguments):
-    logged(step, str(PYTHON), "-m", "pip", "install", "--no-input", "--disable-pip-version-check", *arguments)
+def install_parity():
+    """timm, torchvision and the torch that goes with it; all the rest in the lock's versions."""
+    pins = [line for line in LOCK.read_text(encoding="utf-8").splitlines() if not line.startswith("torch==")]
+    rest = PARITY / "constraints.txt"
+    rest.write_text("\n".join(pins) + "\n", encoding="utf-8")
+    step = "installing timm, with a torch of its own (a few minutes the first time)"
+    pip(step, "-r", str(PARITY_LOCK), "-c", str(rest), venv=PARITY)
 
 
-def logged(step, *command):
-    """Run a noisy program: its words go to the log, one line with its seconds to the screen."""
+def python_of(venv):
+    return venv / BIN.name / PYTHON.name
+
+
+def pip(step, *arguments, venv=VENV):
+    command = (str(python_of(venv)), "-m", "pip", "install", "--no-input", "--disable-pip-version-check")
+    logged(step, *command, *arguments, venv=venv)
+
+
+def logged(step, *command, venv=VENV):
+    """Run a noisy program: its words go to the environment's log, one line with its seconds to the screen."""
     print(f"{step} ... ", end="", flush=True)
     begin = time.time()
-    with LOG.open("ab") as log:
+    path = venv / LOG.name
+    with path.open("ab") as log:
         start = log.tell()
         streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
-        done = subprocess.run(command, cwd=str(ROOT), env=environment(), **streams)
+        done = subprocess.run(command, cwd=str(ROOT), env=environment(venv=venv), **streams)
     print(f"{time.time() - begin:.0f} s" if done.returncode == 0 else "failed", flush=True)
     if done.returncode:
-        raise Stop(explain(LOG.read_bytes()[start:].decode("utf-8", "replace")))
+        raise Stop(explain(path.read_bytes()[start:].decode("utf-8", "replace"), path))
 
 
-def explain(words):
+def explain(words, log):
     """What to do about a failed installation, from what pip said."""
     for pattern, advice in CAUSES:
         if re.search(pattern, words):
-            return advice
-    return f"the installation failed; {LOG} says why, in its last lines"
+            return advice.format(log=log)
+    return f"the installation failed; {log} says why, in its last lines"
 
 
-def environment(home=VENV / "home", **more):
+def environment(home=None, venv=VENV, **more):
     """The variables for every program of the course.
 
-    Jupyter, IPython and Matplotlib keep settings, kernels and caches in the home folder. Here they get a folder in
-    .venv: the course changes nothing outside its clone, and another Jupyter's settings do not change the course.
+    Jupyter, IPython and Matplotlib keep settings, kernels and caches in the home folder. Here they get a folder in the
+    environment: the course changes nothing outside its clone, and another Jupyter's settings do not change the course.
     """
     foreign = [
         "MPLBACKEND",
@@ -164,10 +192,11 @@ def environment(home=VENV / "home", **more):
         "PIP_TARGET",
         "PIP_USER",
     ]
+    home = home or venv / "home"
     variables = {name: value for name, value in os.environ.items() if name not in foreign}
     variables.update(
-        PATH=str(BIN) + os.pathsep + os.environ.get("PATH", os.defpath),
-        VIRTUAL_ENV=str(VENV),
+        PATH=str(venv / BIN.name) + os.pathsep + os.environ.get("PATH", os.defpath),
+        VIRTUAL_ENV=str(venv),
         PYTHONNOUSERSITE="1",
         PYTHONUTF8="1",
         JUPYTER_CONFIG_DIR=str(home / "config"),
@@ -182,10 +211,10 @@ def environment(home=VENV / "home", **more):
     return variables
 
 
-def run(*arguments, **more):
-    """Run .venv's Python in the clone and return its exit code."""
+def run(*arguments, venv=VENV, **more):
+    """Run an environment's Python in the clone and return its exit code."""
     sys.stdout.flush()
-    return subprocess.call([str(PYTHON), *arguments], cwd=str(ROOT), env=environment(**more))
+    return subprocess.call([str(python_of(venv)), *arguments], cwd=str(ROOT), env=environment(venv=venv, **more))
 
 
 # ------------------------------------------------------------------------------------------------------- targets
@@ -240,6 +269,13 @@ def test(port, rest):
     # A worker runs a notebook's cells in one kernel, so a file must stay with one worker.
     options = ("-n", "2", "--dist", "loadfile", "--nbval", "--nbval-current-env", "--nbval-cell-timeout", "600")
     return run("-m", "pytest", *options, *rest, **REPRODUCIBLE) or bool(failed)
+
+
+def parity(port, rest):
+    """compare CrossViT and ViT with timm's, in an environment of their own (.venv-parity, 6 GB)"""
+    update(PARITY, stamp(LOCK, PARITY_LOCK), PARITY_GIGABYTES, install_parity)
+    variables = dict(REPRODUCIBLE, MPLBACKEND="agg")  # the notebooks' backend is not there
+    return run("-m", "pytest", "-n", "2", "tests/parity", *rest, venv=PARITY, **variables)
 
 
 def format(port, rest):
@@ -309,8 +345,8 @@ def benchmark(port, rest):
 
 
 def clean(port, rest):
-    """remove .venv and all caches"""
-    caches = (".venv", ".pytest_cache", ".ruff_cache", ".mypy_cache", ".hypothesis", "*.egg-info")
+    """remove .venv, .venv-parity and all caches"""
+    caches = (".venv", ".venv-parity", ".pytest_cache", ".ruff_cache", ".mypy_cache", ".hypothesis", "*.egg-info")
     nested = ("__pycache__", ".ipynb_checkpoints")
     found = [path for name in caches for path in ROOT.glob(name)]
     for path in found + [path for name in nested for path in ROOT.rglob(name)]:
@@ -325,7 +361,7 @@ def help(port, rest):
     return 0
 
 
-TARGETS = {f.__name__: f for f in (lab, test, format, notebooks, lock, instructor, benchmark, clean, help)}
+TARGETS = {f.__name__: f for f in (lab, test, parity, format, notebooks, lock, instructor, benchmark, clean, help)}
 
 
 def main(arguments):

@@ -5,6 +5,7 @@ model = xe.create_model("deit_tiny_patch16_224")
 """
 
 from xattn_edu.attention import MultiHeadAttention, attention_rollout, causal_mask
+from xattn_edu.pretrained import load_pretrained
 from xattn_edu.registry import create_model, list_models
 from xattn_edu.shapes import ShapeError, check_shapes
 
@@ -16,5 +17,6 @@ __all__ = [
     "check_shapes",
     "create_model",
     "list_models",
+    "load_pretrained",
 ]
 __version__ = "0.1.0"

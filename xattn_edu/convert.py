@@ -1,7 +1,8 @@
-"""State dicts of other libraries into ours: tensors are renamed and reshaped, never changed in value."""
+"""State dicts of other libraries into ours, CrossViT's also back: tensors are renamed and reshaped, never changed."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -58,7 +59,7 @@ def vit_from_transformers(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]
             f"this is a distilled DeiT: {unknown} belong to a second token that our ViT (and deit_*_patch16_224) lacks"
         )
     if unknown:
-        raise ValueError(f"these keys are not those of a ViTForImageClassification: {_shorten(unknown)}")
+        raise ValueError(f"these keys are not those of a ViTForImageClassification: {shorten(unknown)}")
     depth = 1 + max((int(name.split(".")[1]) for name in converted if name.startswith("blocks.")), default=0)
     expected = set(_HF_OUTSIDE.values()) | {
         f"blocks.{i}.{part}.{kind}"
@@ -68,7 +69,7 @@ def vit_from_transformers(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]
     }
     missing = sorted(expected - set(converted))
     if missing:
-        raise ValueError(f"the state dict has nothing for these keys of our ViT: {_shorten(missing)}")
+        raise ValueError(f"the state dict has nothing for these keys of our ViT: {shorten(missing)}")
     return converted
 
 
@@ -84,7 +85,7 @@ def attention_from_torch(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     elif all(f"{part}_proj_weight" in state for part in "qkv"):
         weights = tuple(state.pop(f"{part}_proj_weight") for part in "qkv")
     else:
-        raise ValueError(f"neither in_proj_weight nor q_, k_ and v_proj_weight among the keys {_shorten(list(state))}")
+        raise ValueError(f"neither in_proj_weight nor q_, k_ and v_proj_weight among the keys {shorten(list(state))}")
     biases = state.pop("in_proj_bias", None)
     for index, part in enumerate(("query", "key", "value")):
         converted[f"{part}.weight"] = weights[index]
@@ -94,7 +95,7 @@ def attention_from_torch(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if f"out_proj.{kind}" in state:
             converted[f"output.{kind}"] = state.pop(f"out_proj.{kind}")
     if state or "output.weight" not in converted:
-        raise ValueError(f"not the state dict of a plain torch.nn.MultiheadAttention: {_shorten(sorted(state_dict))}")
+        raise ValueError(f"not the state dict of a plain torch.nn.MultiheadAttention: {shorten(sorted(state_dict))}")
     return {name: torch.clone(tensor) for name, tensor in converted.items()}
 
 
@@ -136,7 +137,7 @@ def transformer_from_torch(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, 
         else:
             unknown.append(name)
     if unknown:
-        raise ValueError(f"these keys are not those of a torch.nn.Transformer: {_shorten(unknown)}")
+        raise ValueError(f"these keys are not those of a torch.nn.Transformer: {shorten(unknown)}")
     for (stack, place), state in attentions.items():
         converted[stack] |= {f"{place}.{name}": tensor for name, tensor in attention_from_torch(state).items()}
     if empty := [stack for stack, state in converted.items() if not state]:
@@ -152,9 +153,156 @@ def transformer_from_torch(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, 
             f"{stack}.{name} ({'missing' if name in expected else 'too many'})" for name in expected ^ given
         )
     if wrong:
-        raise ValueError(f"not a whole torch.nn.Transformer with biases; by our names: {_shorten(wrong)}")
+        raise ValueError(f"not a whole torch.nn.Transformer with biases; by our names: {shorten(wrong)}")
     return converted["encoder"], converted["decoder"]
 
 
-def _shorten(names: list[str], most: int = 8) -> str:
+# --- CrossViT. One table of names serves both directions. Branch 0 is S, branch 1 is L; a fusion's number is that of the
+# branch that asks. timm took the published code's names, but for four that end in _0 and _1 where theirs end in .0 and .1.
+
+_CROSSVIT_BLOCK = {
+    "norm1": ["norm1"],
+    "attn.qkv": ["attention.query", "attention.key", "attention.value"],  # stacked, in this order
+    "attn.proj": ["attention.output"],
+    "norm2": ["norm2"],
+    "mlp.fc1": ["mlp.fc1"],
+    "mlp.fc2": ["mlp.fc2"],
+}
+_CROSSVIT_FUSION = {
+    "norm1": "norms.{}",
+    "attn.wq": "attentions.{}.query",
+    "attn.wk": "attentions.{}.key",
+    "attn.wv": "attentions.{}.value",
+    "attn.proj": "attentions.{}.output",
+}
+_CROSSVIT_LINEAR = {"proj": "projection"}
+_CROSSVIT_DAGGER = {f"proj.{number}": f"convolutions.{number}" for number in (0, 2, 4)}
+_CROSSVIT_MARKS = {"timm": "_", "published": "."}
+# What the numbers in names tell: encoders, blocks of S, blocks of L, layers of a fusion, convolutions of an embedding.
+_CROSSVIT_THEIRS = (
+    r"blocks\.(\d+)\.",
+    r"blocks\.\d+\.blocks\.0\.(\d+)\.",
+    r"blocks\.\d+\.blocks\.1\.(\d+)\.",
+    r"blocks\.\d+\.fusion\.\d+\.(\d+)\.",
+    r"patch_embed\.\d+\.proj\.(\d+)\.",
+)
+_CROSSVIT_OURS = (
+    r"fusions\.(\d+)\.(?:small|large)\.",
+    r"small\.blocks\.(\d+)\.",
+    r"large\.blocks\.(\d+)\.",
+    r"fusions\.\d+\.\w+\.norms\.(\d+)\.",
+    r"\w+\.patch_embedding\.convolutions\.(\d+)\.",
+)
+
+
+def crossvit_from_timm(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict of timm's CrossViT as one for our `CrossViT`, in copies.
+
+    Load it into a model of the same shape, which `create_model` has under the same name. Raises ValueError that names
+    the keys it does not know or does not find.
+    """
+    return _crossvit_from(state_dict, "timm")
+
+
+def crossvit_to_timm(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict of our `CrossViT` as one for timm's: `crossvit_from_timm` undone, bit for bit.
+
+    A dict of the gradients of all parameters is converted as well. Raises ValueError that names the keys it does not
+    know or does not find, and for a fusion that is not cross-attention: only that was published.
+    """
+    return _crossvit_to(state_dict, "timm")
+
+
+def crossvit_from_published(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict of the CrossViT that Chen, Fan and Panda (2021) published as one for ours, in copies.
+
+    Raises ValueError that names the keys it does not know or does not find.
+    """
+    return _crossvit_from(state_dict, "published")
+
+
+def crossvit_to_published(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict of our `CrossViT` as one for the published code: `crossvit_from_published` undone, bit for bit.
+
+    Raises ValueError as `crossvit_to_timm` does.
+    """
+    return _crossvit_to(state_dict, "published")
+
+
+def _crossvit_from(state_dict: Mapping[str, Tensor], form: str) -> dict[str, Tensor]:
+    encoders, small, large, layers, dagger = (_count(pattern, state_dict) for pattern in _CROSSVIT_THEIRS)
+    names = _crossvit_names(form, encoders, (small, large), layers, dagger)
+    _compare_names(state_dict, names, f"a CrossViT with {form} names", _crossvit_hint(state_dict, form))
+    parts = {theirs: state_dict[theirs].tensor_split(len(ours)) for theirs, ours in names.items()}
+    return {our: part.clone() for theirs, ours in names.items() for our, part in zip(ours, parts[theirs])}
+
+
+def _crossvit_to(state_dict: Mapping[str, Tensor], form: str) -> dict[str, Tensor]:
+    encoders, small, large, layers, dagger = (_count(pattern, state_dict) for pattern in _CROSSVIT_OURS)
+    if not encoders and any(name.startswith("small.") for name in state_dict):
+        raise ValueError('only CrossViTs with fusion="cross_attention" were published: there are no names for others')
+    depths = (-(-small // max(encoders, 1)), -(-large // max(encoders, 1)))  # rounded up, as some may be missing
+    names = _crossvit_names(form, encoders, depths, layers if layers > 1 else 0, dagger)
+    _compare_names(state_dict, [our for ours in names.values() for our in ours], "our CrossViT")
+    return {theirs: torch.cat([state_dict[our] for our in ours]) for theirs, ours in names.items()}
+
+
+def _crossvit_names(
+    form: str, encoders: int, depths: tuple[int, int], layers: int, dagger: int
+) -> dict[str, list[str]]:
+    """Their name of each tensor, with ours: one, or the three that theirs stacks. 0 layers are one without a number."""
+    mark, names = _CROSSVIT_MARKS[form], {}
+    for number, branch in enumerate(("small", "large")):
+        names[f"cls_token{mark}{number}"] = [f"{branch}.class_token"]
+        names[f"pos_embed{mark}{number}"] = [f"{branch}.positions"]
+    for theirs, ours in _crossvit_modules(max(encoders, 1), depths, layers, dagger):
+        for kind in ("weight", "bias"):
+            names[f"{theirs}.{kind}"] = [f"{our}.{kind}" for our in ours]
+    return names
+
+
+def _crossvit_modules(
+    encoders: int, depths: tuple[int, int], layers: int, dagger: int
+) -> Iterator[tuple[str, list[str]]]:
+    """The same for modules, each of which has a weight and a bias."""
+    for b, (branch, depth) in enumerate(zip(("small", "large"), depths)):
+        for theirs, our in (_CROSSVIT_DAGGER if dagger else _CROSSVIT_LINEAR).items():
+            yield f"patch_embed.{b}.{theirs}", [f"{branch}.patch_embedding.{our}"]
+        for part in ("norm", "head"):
+            yield f"{part}.{b}", [f"{branch}.{part}"]
+        for k in range(encoders):
+            for j, (theirs, ours) in product(range(max(depth, 1)), _CROSSVIT_BLOCK.items()):
+                yield f"blocks.{k}.blocks.{b}.{j}.{theirs}", [f"{branch}.blocks.{k * depth + j}.{our}" for our in ours]
+            for number, part in ((0, "norm"), (2, "linear")):  # 1 is the GELU between
+                yield f"blocks.{k}.projs.{b}.{number}", [f"fusions.{k}.{branch}.project.{part}"]
+                yield f"blocks.{k}.revert_projs.{b}.{number}", [f"fusions.{k}.{branch}.back.{part}"]
+            for j, (theirs, our) in product(range(max(layers, 1)), _CROSSVIT_FUSION.items()):
+                place = f"blocks.{k}.fusion.{b}.{j}" if layers else f"blocks.{k}.fusion.{b}"
+                yield f"{place}.{theirs}", [f"fusions.{k}.{branch}.{our.format(j)}"]
+
+
+def _crossvit_hint(names: Collection[str], form: str) -> str:
+    """What to do with a state dict that is of another form."""
+    for other, mark in _CROSSVIT_MARKS.items():
+        if other != form and f"pos_embed{mark}0" in names:
+            return f"; these are {other} names: take crossvit_from_{other}"
+    if "small.positions" in names:
+        return "; these are our own names: load_state_dict takes them as they are"
+    return '; pass what is under "model" alone' if "model" in names else ""
+
+
+def _count(pattern: str, names: Collection[str]) -> int:
+    """How many different numbers `pattern` finds in names."""
+    return len({found[1] for name in names if (found := re.match(pattern, name))})
+
+
+def _compare_names(given: Collection[str], expected: Collection[str], whose: str, hint: str = "") -> None:
+    missing, unknown = sorted(set(expected) - set(given)), sorted(set(given) - set(expected))
+    wrong = {"missing": missing, "not known": unknown}
+    if words := [f"{what}: {shorten(names)}" for what, names in wrong.items() if names]:
+        raise ValueError(f"not the state dict of {whose}; {'; '.join(words)}{hint}")
+
+
+def shorten(names: list[str], most: int = 8) -> str:
+    """The first `most` names, and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

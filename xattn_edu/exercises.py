@@ -705,7 +705,7 @@ def folded_attention(answer: Answer) -> str:
         spent, one_projection = counter.get_total_flops() // 2, batch * m * width**2
         if spent >= one_projection:
             raise Wrong(
-                f"{where}: the right numbers, but not folded: {spent:,} multiply-adds, and already forming the keys "
+                f"{where}: the right numbers, but not folded: {spent:,} MACs, and already forming the keys "
                 f"(or the values) takes {one_projection:,}"
             )
     return "right, and no key and no value was formed"

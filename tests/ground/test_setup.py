@@ -46,6 +46,7 @@ def clone(tmp_path):
     for name in ("tools/course.py", "pyproject.toml", "Makefile"):
         shutil.copy(ROOT / name, root / name)
     (root / "requirements.txt").write_text("no-such-package==1.0\n")
+    (root / "requirements-parity.txt").write_text("timm==1.0\n")
     return root
 
 
@@ -59,11 +60,12 @@ def steps(course, monkeypatch):
     """The steps of an installation that takes no time: an environment with a pip that does nothing."""
     done = []
 
-    def step(name, *command):
+    def step(name, *command, **more):
         done.append(name)
-        if name == "making .venv":
-            venv.create(course.VENV)
-            site = next(course.VENV.glob("[Ll]ib/**/site-packages"))
+        if name.startswith("making "):
+            folder = course.ROOT / name[len("making ") :]
+            venv.create(folder)
+            site = next(folder.glob("[Ll]ib/**/site-packages"))
             (site / "pip.py").touch()
 
     monkeypatch.setattr(course, "logged", step)
@@ -125,8 +127,8 @@ def move(course, place):
     moved = load(place)
     step = course.logged
 
-    def in_new_place(name, *command):
-        course.VENV = moved.VENV
+    def in_new_place(name, *command, **more):
+        course.ROOT = moved.ROOT
         step(name, *command)
 
     moved.logged = in_new_place
@@ -141,6 +143,26 @@ def test_an_interrupted_installation_leaves_no_stamp(course, steps, monkeypatch,
     assert course.main(["lab"]) == 1
     assert "stopped" in one_line(capsys)
     assert not course.STAMP.exists()
+
+
+def test_parity_has_an_environment_of_its_own(course, steps, monkeypatch):
+    ran = []
+    monkeypatch.setattr(course, "run", lambda *arguments, **more: ran.append((arguments[-3:], more["venv"])) or 3)
+    with course.LOCK.open("a") as file:
+        file.write("torch==2.0  # via xattn-edu\n")
+    made = ["making .venv-parity", "installing timm, with a torch of its own (a few minutes the first time)"]
+    assert course.main(["parity", "-k", "tiny"]) == 3
+    assert steps == made and not course.VENV.exists()
+    assert ran == [(("tests/parity", "-k", "tiny"), course.PARITY)]
+    assert (course.PARITY / "constraints.txt").read_text() == "no-such-package==1.0\n"
+    course.main(["parity"])
+    assert steps == made
+    course.PARITY_LOCK.write_text("timm==1.1\n")
+    course.main(["parity"])
+    assert steps == [*made, made[1]]
+    (course.PARITY / "installed").unlink()
+    course.main(["parity"])
+    assert steps == [*made, made[1], *made]
 
 
 # What is in the way
@@ -196,17 +218,18 @@ def test_pip_fails(course, words, advice):
 
 
 @pytest.mark.slow
-def test_no_network(clone):
+@pytest.mark.parametrize(("target", "folder"), [("lab", ".venv"), ("parity", ".venv-parity")])
+def test_no_network(clone, target, folder):
     """The real thing: a new environment, a real pip, an index that is not there."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
     variables.update(PIP_CONFIG_FILE=os.devnull, PIP_INDEX_URL="http://127.0.0.1:9", PIP_RETRIES="1")
-    command = [sys._base_executable, "tools/course.py", "lab"]
+    command = [sys._base_executable, "tools/course.py", target]
     done = subprocess.run(command, cwd=clone, env=variables, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "check the network" in done.stderr
-    assert "no-such-package" in (clone / ".venv" / "install.log").read_text()
-    assert not (clone / ".venv" / "installed").exists()
+    assert ("timm" if target == "parity" else "no-such-package") in (clone / folder / "install.log").read_text()
+    assert not (clone / folder / "installed").exists()
 
 
 def test_port_in_use(course, steps, capsys):
@@ -246,6 +269,18 @@ def test_make_without_python(clone, tmp_path):
     done = subprocess.run(make, cwd=clone, env={"PATH": str(tmp_path)}, capture_output=True, text=True)
     assert done.returncode != 0
     assert re.fullmatch(r"Makefile:\d+: \*\*\* No Python 3.11 to 3.14 found: install one .*\n", done.stderr)
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash here")
+@pytest.mark.parametrize("broken", ["test", "parity", "neither"])
+def test_the_continuous_integration_runs_both_and_fails_with_either(tmp_path, broken):
+    for name, words in (("make", f'echo "$1"; test "$1" != {broken}'), ("chromium", "")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{words}\n")
+        (tmp_path / name).chmod(0o755)
+    variables = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(["bash", ".ci/run"], cwd=ROOT, env=variables, capture_output=True, text=True)
+    assert done.stdout.split() == ["test", "parity"]
+    assert (done.returncode == 0) == (broken == "neither")
 
 
 # JupyterLab
@@ -313,6 +348,15 @@ def test_the_lock_fits_pyproject():
     for line in project["dependencies"] + project["optional-dependencies"]["dev"]:
         wanted = Requirement(line)
         assert wanted.specifier.contains(pins[canonicalize_name(wanted.name)]), line
+
+
+def test_the_parity_lock_leaves_all_versions_but_three_to_the_lock():
+    lines = (ROOT / "requirements-parity.txt").read_text(encoding="utf-8").splitlines()
+    wanted = [Requirement(line) for line in lines if not line.startswith("#")]
+    exact = {requirement.name: str(requirement.specifier) for requirement in wanted if requirement.specifier}
+    assert set(exact) == {"timm", "torch", "torchvision"}
+    assert all(re.fullmatch(r"==[\d.]+", version) for version in exact.values())
+    assert {requirement.name for requirement in wanted} - set(exact) <= {canonicalize_name(name) for name in PINS}
 
 
 def test_the_locked_versions_are_installed():
