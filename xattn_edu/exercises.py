@@ -717,9 +717,9 @@ def _with(
     """A copy whose query is scaled, or whose biases are, or with one weight matrix transposed."""
     changed = copy.deepcopy(layer)
     with torch.no_grad():
-        changed.query.weight *= query
-        changed.query.bias *= query * query_bias
-        changed.value.bias *= value_bias
+        changed.query.weight.mul_(query)
+        changed.query.bias.mul_(query * query_bias)
+        changed.value.bias.mul_(value_bias)
         if turn:
             weight = getattr(changed, turn).weight
             weight.copy_(weight.T.clone())

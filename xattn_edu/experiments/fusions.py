@@ -120,8 +120,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "little_data": _LITTLE,
     "augmented": _LITTLE | {"augment": shift_and_erase},
     "encoders": _LITTLE | {"encoders": 4},
-    "longer": _LITTLE | {"epochs": 36},
-    "cues_longer": {"task": "cues", "epochs": 9},
+    "longer": _LITTLE | {"epochs": 24},
+    "cues_longer": {"task": "cues", "epochs": 6},
 }
 
 
