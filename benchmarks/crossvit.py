@@ -214,50 +214,62 @@ def show(title: str, measured: dict[str, Any], unit: str = "images/s") -> None:
         )
 
 
+SECTIONS = ["inference", "training", "compiled", "bfloat16", "memory", "folding", "small_fusions", "profile"]
+
+
+def measure(networks: dict[str, nn.Module], sections: list[str], rounds: int, quick: bool) -> dict[str, Any]:
+    pair = {name: network for name, network in networks.items() if name in ("ours", "timm")}
+    crossvits = {name: network for name, network in networks.items() if "DeiT" not in name}
+    functions: dict[str, Callable[[], Any]] = {
+        "inference": lambda: inference(networks, rounds, 2 if quick else BATCH),
+        "training": lambda: training(crossvits, rounds, 2 if quick else 8),
+        "compiled": lambda: compiled(pair, rounds),
+        "bfloat16": lambda: bfloat16(networks["ours"], 3),
+        "memory": lambda: memory(pair),
+        "folding": lambda: folding([49, 196] if quick else [49, 196, 400, 784, 1600], rounds),
+        "small_fusions": lambda: small_fusions(rounds),
+        "profile": lambda: profile(pair),
+    }
+    slow = ("compiled", "bfloat16", "memory") if quick else ()
+    return {name: function() for name, function in functions.items() if name in sections and name not in slow}
+
+
+def report(record: dict[str, Any]) -> None:
+    for name, title in (("inference", "eager"), ("compiled", "compiled"), ("bfloat16", "bfloat16 autocast")):
+        if name in record:
+            show(f"inference, batch {record[name].get('batch', BATCH)}, {title}", record[name])
+    if "training" in record:
+        show(f"training step, batch {record['training']['batch']}, eager", record["training"])
+    for name, peak in record.get("memory", {}).items():
+        print(f"peak memory (MiB), {name:<20}" + "".join(f"{mode} {n / 2**20:8.1f}   " for mode, n in peak.items()))
+    for row in record.get("folding", []):
+        if row["way"] == "folded":
+            print(
+                f"class-token attention (width 384, batch 16), {row['patches']:5} patches, {row['mode']:<22} folded"
+                f" x {row['relative']:.2f} ({row['low']:.2f} to {row['high']:.2f}) as fast"
+            )
+    for task, rows in record.get("small_fusions", {}).items():
+        show(f"training step of the reduced model, {task}, batch 64", {"rows": rows}, "steps/s")
+    for name, shares in record.get("profile", {}).items():
+        parts = ", ".join(f"{key.removeprefix('aten::')} {share:.0%}" for key, share in shares.items())
+        print(f"\nwhere the time goes, {name}: {parts}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two rounds, small sizes: to see that it runs")
     parser.add_argument("--save", action="store_true", help=f"write {RESULT.relative_to(RESULT.parents[2])}")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS, help="measure these; keep the rest")
     options = parser.parse_args()
     warnings.filterwarnings("ignore", module="torch")
     rounds = 2 if options.quick else 9
     networks = models()
-    pair = {name: network for name, network in networks.items() if name in ("ours", "timm")}
-
-    record: dict[str, Any] = {"inference": inference(networks, rounds, 2 if options.quick else BATCH)}
-    show(f"inference, batch {record['inference']['batch']}, eager", record["inference"])
-    record["training"] = training(
-        {n: m for n, m in networks.items() if "DeiT" not in n}, rounds, 2 if options.quick else 8
-    )
-    show(f"training step, batch {record['training']['batch']}, eager", record["training"])
-    if not options.quick:
-        record["compiled"] = compiled(pair, rounds)
-        show(f"inference, batch {BATCH}, compiled", record["compiled"])
-        record["bfloat16"] = bfloat16(networks["ours"], 3)
-        show(f"inference, batch {BATCH}, bfloat16 autocast", record["bfloat16"])
-        record["memory"] = memory(pair)
-        print("\npeak memory (MiB)")
-        for name, peak in record["memory"].items():
-            print(f"  {name:<30}" + "".join(f"{mode} {n / 2**20:8.1f}   " for mode, n in peak.items()))
-    record["folding"] = folding([49, 196] if options.quick else [49, 196, 400, 784, 1600], rounds)
-    print("\none class-token attention, width 384, 6 heads, batch 16: folded, relative to written out")
-    for row in record["folding"]:
-        if row["way"] == "folded":
-            print(
-                f"  {row['patches']:5} patches, {row['mode']:<22} x {row['relative']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
-            )
-    record["small_fusions"] = small_fusions(rounds)
-    for task, rows in record["small_fusions"].items():
-        show(f"training step of the reduced model, {task}, batch 64", {"rows": rows}, "steps/s")
-    record["profile"] = profile(pair)
-    for name, shares in record["profile"].items():
-        print(
-            f"\nwhere the time goes, {name}: "
-            + ", ".join(f"{key.removeprefix('aten::')} {share:.0%}" for key, share in shares.items())
-        )
+    record = measure(networks, options.only, rounds, options.quick)
+    report(record)
     if options.save:
         versions = {p: importlib.metadata.version(p) for p in ("torch", "timm") if importlib.util.find_spec(p)}
-        record |= {"machine": describe_machine(torch.device("cpu")), "versions": versions}
+        stored = json.loads(RESULT.read_bytes()) if RESULT.exists() and options.only != SECTIONS else {}
+        record = stored | record | {"machine": describe_machine(torch.device("cpu")), "versions": versions}
         RESULT.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(RESULT, (json.dumps(record, indent=1) + "\n").encode())
         print(f"written to {RESULT.relative_to(RESULT.parents[2])}")

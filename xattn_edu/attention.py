@@ -133,8 +133,8 @@ class MultiHeadAttention(nn.Module):
         `mask` has three axes (batch or 1, query or 1, key), True where a query may look. Without weights asked for,
         the fused kernel is used. Raises ValueError for widths, batches or masks that do not fit.
         """
-        if context is None and self.context_width == self.width and not return_weights:
-            return self._fused_self_attention(tokens, mask)
+        if context is None and self.context_width == self.width and not (return_weights or torch.is_grad_enabled()):
+            return self._stacked_self_attention(tokens, mask)
         context = tokens if context is None else context
         self._check_tokens("tokens", tokens, self.width)
         self._check_tokens("context", context, self.context_width)
@@ -142,8 +142,11 @@ class MultiHeadAttention(nn.Module):
         output, weights = self.attend(tokens, *self.keys_and_values(context), mask, return_weights)
         return output if weights is None else (output, weights)
 
-    def _fused_self_attention(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
-        """[q, k, v] = z U_qkv: one product with the three matrices side by side is faster than three products."""
+    def _stacked_self_attention(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        """[q, k, v] = z U_qkv: one product with the three matrices side by side is faster than three products.
+
+        Without gradients only: they would need the stacked copy of the matrices kept until the backward pass.
+        """
         self._check_tokens("tokens", tokens, self.width)
         self._check_fit(tokens, tokens.shape[0], tokens.shape[1], mask)
         layers = (self.query, self.key, self.value)
