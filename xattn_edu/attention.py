@@ -133,7 +133,8 @@ class MultiHeadAttention(nn.Module):
         `mask` has three axes (batch or 1, query or 1, key), True where a query may look. Without weights asked for,
         the fused kernel is used. Raises ValueError for widths, batches or masks that do not fit.
         """
-        if context is None and self.context_width == self.width and not (return_weights or torch.is_grad_enabled()):
+        plain = context is None and self.context_width == self.width and not return_weights
+        if plain and tokens.device.type == "cpu" and not torch.is_grad_enabled():
             return self._stacked_self_attention(tokens, mask)
         context = tokens if context is None else context
         self._check_tokens("tokens", tokens, self.width)
@@ -143,7 +144,7 @@ class MultiHeadAttention(nn.Module):
         return output if weights is None else (output, weights)
 
     def _stacked_self_attention(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
-        """[q, k, v] = z U_qkv: one product with the three matrices side by side is faster than three products.
+        """[q, k, v] = z U_qkv: on a CPU, one product with the three matrices side by side is faster than three.
 
         Without gradients only: they would need the stacked copy of the matrices kept until the backward pass.
         """
