@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+from xattn_edu.crossvit import FUSIONS
 from xattn_edu.experiments import load_results
 from xattn_edu.metrics import mean_interval
 
@@ -51,3 +52,32 @@ def test_the_cache_is_as_fast_as_it_says() -> None:
     assert f"is {record['whole']['ratio']:.1f} times faster" in README.read_text(encoding="utf-8")
     assert f"is {record['whole']['ratio']:.1f} times faster" in notebook
     assert record["whole"]["ratio"] >= 3 and record["exponents"]["cached"] <= 1
+
+
+def test_the_fusions_are_those_in_results() -> None:
+    readme, runs = README.read_text(encoding="utf-8"), load_results("fusions")
+    for fusion in FUSIONS:
+        cells = {}
+        for task, head in (
+            ("fashion", "test"),
+            ("fashion", "small"),
+            ("fashion", "large"),
+            ("letters", "test"),
+            ("cues", "test"),
+        ):
+            of_both = [run for run in runs if (run["task"], run["fusion"]) == (task, fusion)]
+            cells[task, head] = f"{mean_interval(100 * run[f'{head}_accuracy'] for run in of_both):.1f}"
+        fashion, small, large, letters, cues = cells.values()
+        assert f"| {fusion} | {fashion} | {small}; {large} | {letters} | {cues} |" in readme
+
+
+def test_crossvit_is_as_fast_as_it_says() -> None:
+    record = json.loads((README.parent / "results" / "benchmarks" / "crossvit.json").read_text(encoding="utf-8"))
+    readme = " ".join(README.read_text(encoding="utf-8").split())
+    rows, memory = record["inference"]["rows"], record["memory"]
+    deit = rows["timm's DeiT-S"]
+    assert f"at {1 / rows['timm']['relative']:.2f} times the speed of timm's (median" in readme
+    assert f"{1 / deit['relative']:.2f} times that of timm's DeiT-S" in readme
+    for mode, words in (("inference", "with {:.2f} of timm's peak memory"), ("training", "and {:.2f} of its memory")):
+        assert words.format(memory["ours"][mode] / memory["timm"][mode]) in readme
+    assert f"step at {1 / record['training']['rows']['timm']['relative']:.2f} times timm's speed" in readme
