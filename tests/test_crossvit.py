@@ -359,6 +359,10 @@ class TestModel:
         with pytest.raises(ValueError, match="large_images"):
             small()(torch.zeros(1, 3, 24, 24), torch.zeros(1, 1, 16, 16))
 
+    def test_refuses_batches_that_differ(self, either_way):
+        with pytest.raises(ValueError, match="batch"):
+            small()(torch.zeros(2, 3, 24, 24), torch.zeros(1, 3, 16, 16))
+
 
 class TestConvolutionalEmbedding:
     @pytest.mark.parametrize("patch", [12, 16])

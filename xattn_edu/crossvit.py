@@ -332,6 +332,8 @@ class CrossViT(nn.Module):
     ) -> tuple[Float[Tensor, "batch 2 classes"], list[dict[str, Any]]]:
         """What each branch's own head says, S first (table 6's "single branch"), and attention as in `forward`."""
         views = (images, images if large_images is None else large_images)
+        if len(views[0]) != len(views[1]):
+            raise ValueError(f"each branch sees the same batch: {len(views[0])} images for S, {len(views[1])} for L")
         small, large = (
             branch.embed(self._fit(name, view, branch.patch_embedding.image_size))
             for name, view, branch in zip(("images", "large_images"), views, self.branches)
