@@ -262,3 +262,48 @@ def test_every_fusion_of_the_library_is_drawn_and_no_other():
         drawn(plots.fusion_diagram(fusion))
     with pytest.raises(ValueError, match="fusion must be one of none, .* given 'cross'"):
         plots.fusion_diagram("cross")
+
+
+# --- referent
+
+SCENE = np.linspace(0.3, 1, 6 * 8 * 3).reshape(6, 8, 3)
+INSIDE = np.zeros((6, 8), bool)
+INSIDE[2:4, 3:6] = True
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy], ids=["numpy", "torch"])
+def test_a_referent_keeps_its_light_and_the_rest_loses_it(kind):
+    ax = drawn(plots.referent(kind(SCENE), kind(INSIDE), "the small red car next to the tree"))
+    shown = np.asarray(ax.images[0].get_array())
+    np.testing.assert_allclose(shown[INSIDE], SCENE[INSIDE])
+    assert (abs(shown - SCENE)[~INSIDE].max(axis=1) > 0.01).all()
+    assert ax.get_title().split("\n") == ["the small red car next", "to the tree"]
+
+
+def test_the_outline_runs_along_the_edges_of_the_pixels():
+    ax = drawn(plots.referent(SCENE, INSIDE))
+    lines = np.concatenate([path.vertices for collection in ax.collections for path in collection.get_paths()])
+    np.testing.assert_allclose(lines.min(axis=0), [3, 2], atol=0.07)
+    np.testing.assert_allclose(lines.max(axis=0), [6, 4], atol=0.07)
+
+
+def test_a_prediction_is_painted_and_the_truth_is_an_outline():
+    predicted = np.roll(INSIDE, 1, axis=1)
+    ax = drawn(plots.referent(SCENE, INSIDE, predicted=predicted))
+    shown = np.asarray(ax.images[0].get_array())
+    np.testing.assert_allclose(shown[~predicted], 0.75 * SCENE[~predicted])
+    assert (shown[predicted][:, 0] > 0.69).all() and ax.collections
+
+
+def test_a_grey_scene_and_a_referent_at_the_edge_are_drawn():
+    edge = np.zeros((6, 8), bool)
+    edge[:2, :2] = True
+    drawn(plots.referent(GREY, edge, "x"))
+    drawn(plots.referent(GREY))
+
+
+def test_masks_of_another_size_are_refused():
+    with pytest.raises(ValueError, match=r"mask \(6, 7\) does not fit the image \(6, 8\)"):
+        plots.referent(SCENE, INSIDE[:, :7])
+    with pytest.raises(ValueError, match=r"predicted \(5, 8\)"):
+        plots.referent(SCENE, INSIDE, predicted=INSIDE[:5])

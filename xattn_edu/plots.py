@@ -4,6 +4,7 @@ Functions take arrays (NumPy or torch) and return the matplotlib Axes or Figure 
 told apart by colour-blind readers; weights run from white (0) to dark blue, so ink means attention.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -185,6 +186,46 @@ def attention_rollout(
         attention_over_image(image, share - 1, full=1.5, ax=axes[1, column])
     figure.suptitle(title, fontweight="bold", x=0.01, ha="left")
     return figure
+
+
+def referent(
+    image: Any,
+    mask: Any = None,
+    sentence: str = "",
+    *,
+    predicted: Any = None,
+    width: int = 22,
+    ax: Axes | None = None,
+) -> Axes:
+    """An image, the sentence above it, and what it names: outside the `mask` (height, width) the image is dimmed.
+
+    With `predicted` (height, width) that mask is painted, and the true one is an outline: paint that fills its outline
+    is right. Sentences are broken after `width` letters. Raises ValueError for masks of another size than the image.
+    """
+    array = _image(image)
+    shapes = {name: np.shape(given) for name, given in (("mask", mask), ("predicted", predicted)) if given is not None}
+    for name, shape in shapes.items():
+        if shape != array.shape[:2]:
+            raise ValueError(f"{name} {shape} does not fit the image {array.shape[:2]}: resize one of them")
+    ax = _axes(ax, (2, 2.4))
+    truth = None if mask is None else _array(mask)
+    extent = (0, array.shape[1], array.shape[0], 0)
+    shown = array[..., None].repeat(3, axis=2) if array.ndim == 2 else array[..., :3]
+    if predicted is not None:
+        painted = _array(predicted)[..., None] > 0.5
+        shown = np.where(painted, 0.3 * shown + 0.7 * np.array(to_rgba("#FFB000")[:3]), 0.75 * shown)
+    elif truth is not None:
+        shown = np.where(truth[..., None] > 0.5, shown, 0.35 * shown + 0.25 * shown.mean(axis=2, keepdims=True))
+    ax.imshow(shown, extent=extent, interpolation="nearest")
+    if truth is not None:
+        fine = np.pad(truth, 1).repeat(8, axis=0).repeat(8, axis=1)  # so that the outline follows the pixels' edges
+        corners = np.arange(fine.shape[0]) / 8 - 1 + 1 / 16, np.arange(fine.shape[1]) / 8 - 1 + 1 / 16
+        for colour, line in (("black", 2.6), ("white", 1.3)):
+            ax.contour(corners[1], corners[0], fine, levels=[0.5], colors=colour, linewidths=line)
+    ax.set(xlim=extent[:2], ylim=extent[2:])
+    ax.set_axis_off()
+    ax.set_title(textwrap.fill(sentence, width), fontsize=9, fontweight="normal", loc="center")
+    return ax
 
 
 def fusion_diagram(fusion: str, *, title: str = "", ax: Axes | None = None) -> Axes:
