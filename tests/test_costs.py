@@ -59,6 +59,33 @@ def test_the_closed_form_with_other_arguments(changes):
     assert (costs.macs, costs.attention_macs) == (linear + quadratic, quadratic)
 
 
+@pytest.mark.parametrize(
+    ("name", "size", "billions"),
+    [  # G MACs of Swin's table 1, with a classifier of less than a thousandth; at 480, windows of 12 pad stages 3 and 4
+        ("swin_tiny_patch4_window7_224", 224, 4.5),
+        ("swin_small_patch4_window7_224", 224, 8.7),
+        ("swin_base_patch4_window7_224", 224, 15.4),
+        ("swin_base_patch4_window12_384", 384, 47.0),
+        ("swin_base_patch4_window12_384", 480, 85.2),
+    ],
+)
+def test_a_swin_costs_what_its_paper_says(name, size, billions):
+    model = on_shapes(name)
+    costs = count(model, torch.zeros(1, 3, size, size))
+    assert costs.macs / 1e9 == pytest.approx(billions, abs=0.1)
+    products = linear = 0
+    for i, (stage, width) in enumerate(zip(model.stages, model.widths)):
+        side, window = size // 4 // 2**i, stage.blocks[0].window
+        padded = math.ceil(side / window) * window
+        products += len(stage.blocks) * 2 * window**2 * padded**2 * width  # equation (2)
+        linear += len(stage.blocks) * (4 * padded**2 + 8 * side**2) * width**2  # the MLP sees no padding
+        linear += 8 * (side // 2) ** 2 * width**2 if i < 3 else 0
+    embedding = 3 * 4**2 * model.widths[0] * (size // 4) ** 2
+    assert costs.attention_macs == products
+    assert list(costs.parts) == ["patch_embedding", "stages", "merges", "norms"]
+    assert costs.macs == products + linear + embedding
+
+
 def test_four_times_the_patches_cost_sixteen_times_the_attention():
     coarse, fine = (vit_macs(224, patch, 768, 12)[1] for patch in (32, 16))
     assert fine / coarse == pytest.approx((197 / 50) ** 2)

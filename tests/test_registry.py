@@ -10,6 +10,7 @@ from xattn_edu import create_model, list_models
 NAMES = list_models()
 
 # Parameters in millions, as timm lists them (vit_tiny_patch32_224 it does not have: counted by hand); CrossViT's are exact.
+# Swin's too: without the head, with a norm for each stage.
 MILLIONS = {
     "crossvit_tiny_240": 7.014800,
     "crossvit_small_240": 26.856272,
@@ -25,6 +26,12 @@ MILLIONS = {
     "deit_tiny_patch16_224": 5.72,
     "deit_small_patch16_224": 22.05,
     "deit_base_patch16_224": 86.57,
+    "swin_tiny_patch4_window7_224": 27.520698,
+    "swin_small_patch4_window7_224": 48.838602,
+    "swin_base_patch4_window7_224": 86.745016,
+    "swin_base_patch4_window12_384": 86.880376,
+    "swin_large_patch4_window7_224": 194.998164,
+    "swin_large_patch4_window12_384": 195.201204,
     "vit_tiny_patch16_224": 5.72,
     "vit_small_patch16_224": 22.05,
     "vit_small_patch32_224": 22.88,
@@ -41,11 +48,19 @@ def blocks_of(model):
     return [block for branch in getattr(model, "branches", (model,)) for block in branch.blocks]
 
 
+def outputs_of(model, images):
+    """What comes out, as a list: the logits of a classifier, the feature maps of a Swin."""
+    outputs = model(images)
+    return outputs if isinstance(outputs, list) else [outputs]
+
+
 def reduced(name):
     """Arguments that make the model small: shallow, one channel, two sizes that are not square."""
     if name.startswith("crossvit"):
         shape = {"image_sizes": ((24, 48), (32, 64)), "widths": (48, 96), "depths": (1, 2), "heads": (3, 6)}
         return shape | {"encoders": 2, "classes": 3, "channels": 1}
+    if name.startswith("swin"):
+        return {"width": 8, "depths": (1, 2), "heads": (2, 4), "channels": 1}
     return {"depth": 1, "image_size": (32, 64), "classes": 3, "channels": 1}
 
 
@@ -56,14 +71,29 @@ def test_the_names():
     assert list_models("nothing*") == []
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_model_has_its_published_shape(name):
+@pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("swin")])
+def test_every_classifier_has_its_published_shape(name):
     with torch.device("meta"):  # shapes alone: the large ones cost nothing
         model = create_model(name)
         assert model(torch.empty(2, 3, 224, 224)).shape == (2, 1000)
     within = 1e-9 if name.startswith("crossvit") else 0.005
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(MILLIONS[name], abs=within)
     assert {block.attention.heads for block in blocks_of(model)} == {HEADS[name.split("_")[1]]}
+
+
+@pytest.mark.parametrize("name", list_models("swin_*"))
+def test_every_swin_has_its_published_shape(name):
+    _, size, _, window, pixels = name.split("_")
+    with torch.device("meta"):
+        model = create_model(name)
+        maps = model(torch.empty(2, 3, int(pixels), int(pixels)))
+    side = int(pixels) // 4
+    assert [m.shape for m in maps] == [(2, side // 2**i, side // 2**i, width) for i, width in enumerate(model.widths)]
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(MILLIONS[name], abs=1e-9)
+    assert [len(stage.blocks) for stage in model.stages] == [2, 2, 6 if size == "tiny" else 18, 2]
+    for stage, width in zip(model.stages, model.widths):
+        for block in stage.blocks:
+            assert block.attention.heads == width // 32 and f"window{block.window}" == window
 
 
 @pytest.mark.parametrize(
@@ -79,16 +109,19 @@ def test_a_crossvits_branches_see_images_of_the_published_sizes(name, sizes):
 def test_every_model_runs_learns_and_is_restored(name):
     torch.manual_seed(0)
     model, images = create_model(name, **reduced(name)), torch.randn(1, 1, 32, 64)
-    logits = model(images)
-    assert logits.shape == (1, 3)
-    logits.square().sum().backward()
+    outputs = outputs_of(model, images)
+    if name.startswith("swin"):
+        assert [maps.shape for maps in outputs] == [(1, 8, 16, 8), (1, 4, 8, 16)]
+    else:
+        assert [logits.shape for logits in outputs] == [(1, 3)]
+    sum((output * torch.randn_like(output)).sum() for output in outputs).backward()
     idle = {n for n, p in model.named_parameters() if p.grad is None}  # folded keys: softmax does not see their bias
     assert all(re.fullmatch(r"fusions\.\d\.(small|large)\.attentions\.0\.key\.bias", name) for name in idle)
     assert all(p.grad.isfinite().all() for n, p in model.named_parameters() if n not in idle)
     other = create_model(name, **reduced(name))
-    assert not torch.equal(other(images), logits)
+    assert not torch.equal(outputs_of(other, images)[0], outputs[0])
     other.load_state_dict(model.state_dict())
-    assert torch.equal(other(images), logits)
+    assert all(torch.equal(*pair) for pair in zip(outputs_of(other, images), outputs))
 
 
 def test_overrides_reach_the_model_and_do_not_stay():

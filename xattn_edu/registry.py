@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from xattn_edu.crossvit import CrossViT
+from xattn_edu.swin import Swin
 from xattn_edu.vit import ViT
 
 _SIZES = {  # width, depth, heads: Dosovitskiy et al. (2021), table 1; Touvron et al. (2021), table 1
@@ -24,6 +25,12 @@ _CROSSVIT = {  # widths of S and L, blocks of L in an encoder, heads, MLP ratio:
     "9": ((128, 256), 3, 4, 3),
     "15": ((192, 384), 5, 6, 3),
     "18": ((224, 448), 6, 7, 3),
+}
+_SWIN = {  # width, depths, heads: Liu et al. (2021), section 3.3, where a head has 32 channels
+    "tiny": (96, (2, 2, 6, 2), (3, 6, 12, 24)),
+    "small": (96, (2, 2, 18, 2), (3, 6, 12, 24)),
+    "base": (128, (2, 2, 18, 2), (4, 8, 16, 32)),
+    "large": (192, (2, 2, 18, 2), (6, 12, 24, 48)),
 }
 _MODELS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {}
 
@@ -54,6 +61,17 @@ for _size in ("15", "18"):
     _add_crossvit(f"crossvit_{_size}_dagger_408", _size, (408, 384), "convolutions")
 
 
+def _add_swin(name: str, size: str, window: int) -> None:
+    width, depths, heads = _SWIN[size]
+    _MODELS[name] = (Swin, {"width": width, "depths": depths, "heads": heads, "window": window})
+
+
+for _size in _SWIN:
+    _add_swin(f"swin_{_size}_patch4_window7_224", _size, 7)
+for _size in ("base", "large"):
+    _add_swin(f"swin_{_size}_patch4_window12_384", _size, 12)
+
+
 def list_models(pattern: str = "*") -> list[str]:
     """The names `create_model` knows, sorted; `pattern` may hold wildcards, as in "deit_*"."""
     return sorted(fnmatch.filter(_MODELS, pattern))
@@ -62,8 +80,9 @@ def list_models(pattern: str = "*") -> list[str]:
 def create_model(name: str, **overrides: Any) -> nn.Module:
     """A new model with random weights: `create_model("vit_base_patch16_224", classes=10)`.
 
-    Names are timm's; `overrides` replace arguments of the model's class (see `ViT`, `CrossViT`). Raises ValueError for a name that
-    is not known (with the nearest ones), TypeError for an argument the class does not have.
+    Names are timm's; `overrides` replace arguments of the model's class (see `ViT`, `CrossViT`, `Swin`). A Swin has no
+    head: it returns its feature maps, for images of any size. Raises ValueError for a name that is not known (with the
+    nearest ones), TypeError for an argument the class does not have.
     """
     if name not in _MODELS:
         near = difflib.get_close_matches(name, _MODELS, n=3, cutoff=0.4)
