@@ -4,9 +4,11 @@ import json
 
 import pytest
 import torch
+from data.miniature_refcoco import miniature
 
 from xattn_edu import experiments
 from xattn_edu.cli import main
+from xattn_edu.data import refer
 from xattn_edu.experiments import EXPERIMENTS, Experiment, vit_fashion_mnist
 from xattn_edu.tables import CROSSVIT_TABLES
 
@@ -145,3 +147,36 @@ def test_tables_names_the_papers_there_are(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     assert stop.value.code == 2 and "crossvit" in capsys.readouterr().err
+
+
+def test_convert_refer_writes_a_file_that_loads_and_counts_its_referents(tmp_path, capsys):
+    small, out = miniature(tmp_path / "data", "refcocog", "umd"), tmp_path / "refcocog.json"
+    assert main(["convert-refer", str(small.root), "refcocog", "umd", str(out)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == "train 3 referents, published were 42,226".split() and len(lines) == 4
+    assert str(out) in lines[-1]
+    assert len(refer.load(out, "refcocog", "val", images=small.images, check_counts=False).referents) == 1
+
+
+def test_convert_refer_says_so_when_all_are_there(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(refer.PUBLISHED, ("refcocog", "google"), {"train": 4, "val": 1})
+    small = miniature(tmp_path / "data", "refcocog", "google")
+    assert main(["convert-refer", str(small.root), "refcocog", "google", str(tmp_path / "out.json")]) == 0
+    assert capsys.readouterr().out.count("referents, as published") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["refcoco", "umd"], "refcoco is split by unc or google, given 'umd'"),
+        (["coco", "unc"], "a dataset is one of"),
+        (["refcoco", "google"], "refs(google).p is missing"),
+        (["refcoco", "unc"], "refs(unc).p: no pickle of plain data"),
+    ],
+)
+def test_convert_refer_names_what_is_wrong_and_writes_nothing(arguments, named, tmp_path, capsys):
+    small, out = miniature(tmp_path / "data"), tmp_path / "out.json"
+    small.refs_path.write_bytes(b"cos\nsystem\n(S'false'\ntR.")
+    assert main(["convert-refer", str(small.root), *arguments, str(out)]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and named in error and not out.exists()

@@ -1,4 +1,4 @@
-"""The command `xattn`: run the course's experiments again, from the shell."""
+"""The command `xattn`: run the course's experiments again, and convert data sets, from the shell."""
 
 import argparse
 import itertools
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xattn_edu import experiments, tables
+from xattn_edu.data import refer
 from xattn_edu.metrics import mean_interval
 from xattn_edu.profiles import choose_profile
 
@@ -45,6 +46,16 @@ def _parser() -> argparse.ArgumentParser:
     paper = commands.add_parser("tables", help="compare the costs a paper prints with those counted here")
     paper.add_argument("paper", choices=tables.PAPERS, help="whose tables")
     paper.set_defaults(run=_tables)
+    converter = commands.add_parser(
+        "convert-refer", help="make one safe file of RefCOCO, RefCOCO+ or G-Ref, so that their pickle is read only once"
+    )
+    converter.add_argument(
+        "root", type=Path, help="folder with the published files, <root>/<dataset>/refs(<split_by>).p"
+    )
+    converter.add_argument("dataset", help="refcoco, refcoco+ or refcocog")
+    converter.add_argument("split_by", help="unc, google or umd")
+    converter.add_argument("out", type=Path, help="JSON file to write")
+    converter.set_defaults(run=_convert_refer)
     return parser
 
 
@@ -102,6 +113,15 @@ def _tables(options: argparse.Namespace) -> int:
     print("\ncells: " + ", ".join(f"{name} {number}" for name, number in tables.summary(rows).items()))
     for name, meaning in tables.VERDICTS.items():
         print(f"  {name:<11}{meaning}")
+    return 0
+
+
+def _convert_refer(options: argparse.Namespace) -> int:
+    refer.convert(options.root, options.dataset, options.split_by, options.out)
+    for split, (found, published) in refer.counts(options.out, options.dataset, options.split_by).items():
+        note = "as published" if found == published else f"published were {published:,}"
+        print(f"{split:<6}{found:>7,} referents, {note}")
+    print(f"{options.out}: refer.load({str(options.out)!r}, ...) reads it")
     return 0
 
 

@@ -1,0 +1,598 @@
+"""RefCOCO, RefCOCO+ and G-Ref: photographs, phrases people wrote for one object in them, and that object's mask.
+
+Read from the user's disk, where the REFER project's files lie as they are unpacked:
+
+    <root>/refcoco/refs(unc).p, refs(google).p, instances.json       likewise refcoco+ (unc) and refcocog (umd, google)
+    <root>/images/train2014/*.jpg                                    or images/mscoco/images/train2014, or train2014
+
+or from the one JSON file `convert` makes of refs and instances. `refs(...).p` is a pickle, which is a program: it is
+read here by a reader that has no instruction to call anything, and everything is checked before it is used.
+
+Two leaks to know of: the "google" splits were drawn by referent, so that train and val share images; and all three sets
+describe the images of COCO's train2014, so that a model trained on one has seen the test images of the others, as has
+one pre-trained on all of train2014.
+
+Sources: Yu et al., "Modeling Context in Referring Expressions" (2016), arXiv 1608.00272 (RefCOCO, RefCOCO+, unc);
+Mao et al., "Generation and Comprehension of Unambiguous Object Descriptions" (2016), arXiv 1511.02283 (G-Ref, google);
+Nagaraja et al., "Modeling Context Between Objects for Referring Expression Understanding" (2016), arXiv 1608.00525
+(umd); Lin et al., "Microsoft COCO: Common Objects in Context" (2014), arXiv 1405.0312 (images, masks).
+"""
+
+import codecs
+import io
+import json
+import os
+import re
+import reprlib
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy import ndarray
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+PUBLISHED = {
+    ("refcoco", "unc"): {"train": 42_404, "val": 3_811, "testA": 1_975, "testB": 1_810},
+    ("refcoco", "google"): {"train": 40_000, "val": 5_000, "test": 5_000},
+    ("refcoco+", "unc"): {"train": 42_278, "val": 3_805, "testA": 1_975, "testB": 1_798},
+    ("refcocog", "umd"): {"train": 42_226, "val": 2_573, "test": 5_023},
+    ("refcocog", "google"): {"train": 44_822, "val": 5_000},
+}  # referents of each split
+USUAL = {"refcoco": "unc", "refcoco+": "unc", "refcocog": "umd"}  # the splits by which most papers report
+IMAGE_FOLDERS = ("images/train2014", "images/mscoco/images/train2014", "train2014")
+FORMAT = "xattn_edu refer 1"  # what a converted file calls itself
+REMEDY = "download it again, by the links on the REFER project's page (github.com/lichengunc/refer)"
+IMAGE_REMEDY = "download COCO's train2014 images (cocodataset.org), or say where they are with images=..."
+
+SIDE = 4096  # pixels; COCO's images have at most 640. Nothing larger is decoded, and no mask of it is made
+OUTLINE = 2**20  # pixels around all parts of a polygon: pycocotools walks along them in steps of a fifth
+
+Kind = TypeVar("Kind")
+
+
+class Sentence(NamedTuple):
+    """One phrase for a referent, in lower case and without punctuation, as the data sets have it ("sent")."""
+
+    sent_id: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Referent:
+    """An object that is referred to, with all its sentences. Several referents may lie in one image."""
+
+    ref_id: int
+    ann_id: int
+    image_id: int
+    split: str
+    sentences: tuple[Sentence, ...]
+    file_name: str
+    height: int
+    width: int
+    segmentation: Any  # as in COCO, already checked: see `mask`
+
+    def mask(self) -> ndarray:
+        """(height, width) bool, True on the object."""
+        return mask(self.segmentation, self.height, self.width)
+
+
+@dataclass(frozen=True, eq=False)
+class Expression:
+    """One item: a sentence, its image (height, width, 3) uint8, and the mask (height, width) bool it should give."""
+
+    sentence: str
+    image: ndarray
+    mask: ndarray
+    ref_id: int
+    sent_id: int
+    image_id: int
+
+
+@dataclass(frozen=True, eq=False)
+class ReferringExpressions:
+    """The expressions of one split, in the files' order: every sentence of every referent is an item of its own.
+
+    Images and masks are made when an item is asked for; `referents` and `sentences` are there without them. An item
+    raises FileNotFoundError or ValueError, naming the file, for an image that is gone, broken, or of another size than
+    its annotation.
+    """
+
+    referents: tuple[Referent, ...]
+    images: Path
+
+    @cached_property
+    def pairs(self) -> tuple[tuple[Referent, Sentence], ...]:
+        """What each item is made of."""
+        return tuple((referent, sentence) for referent in self.referents for sentence in referent.sentences)
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """The text of each item."""
+        return tuple(sentence.text for _, sentence in self.pairs)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Expression:
+        referent, (sent_id, text) = self.pairs[index]
+        image = _image(self.images / referent.file_name, referent.height, referent.width)
+        return Expression(text, image, referent.mask(), referent.ref_id, sent_id, referent.image_id)
+
+
+class Count(NamedTuple):
+    """Referents found in a split, and published."""
+
+    found: int
+    published: int
+
+
+def load(
+    root: str | Path,
+    dataset: str,
+    split: str,
+    split_by: str | None = None,
+    *,
+    images: str | Path | None = None,
+    check_counts: bool = True,
+) -> ReferringExpressions:
+    """A split of "refcoco", "refcoco+" or "refcocog".
+
+    root: the folder with the published files, or a file made by `convert`. split: "train", "val", and "testA" (people)
+    and "testB" (other objects) for unc, else "test"; G-Ref by google has no test split. split_by: "unc", "google" or
+    "umd"; by default unc, and umd for G-Ref. images: where the .jpg files are, if not in one of the usual places below
+    `root`, or beside the converted file.
+
+    The whole split is checked before this returns, up to the presence of each image (their content is when it is read).
+    Raises ValueError for an unknown set or split, for a file that is damaged or contradicts the others, and for another
+    number of referents than the published one (a miniature set loads with check_counts=False); FileNotFoundError for
+    files that are not there. Both name the file and the remedy.
+    """
+    root, split_by = _choose(root, dataset, split_by)
+    splits = PUBLISHED[dataset, split_by]
+    if split not in splits:
+        raise ValueError(f"{dataset} by {split_by} has the splits {', '.join(splits)}, given {split!r}")
+    folder = _image_folder(root, images)
+    source = _Source.read(root, dataset, split_by)
+    referents = source.referents(splits, split)
+    if check_counts and len(referents) != splits[split]:
+        raise ValueError(
+            f"{source.refs_path} has {len(referents):,} referents in {split}, published were {splits[split]:,}: "
+            f"{source.remedy}; or load a set of your own with check_counts=False"
+        )
+    there = set(os.listdir(folder))
+    missing = sorted({referent.file_name for referent in referents} - there)
+    if missing:
+        raise FileNotFoundError(f"{len(missing):,} images are not in {folder}, such as {missing[0]}: {IMAGE_REMEDY}")
+    return ReferringExpressions(referents, folder)
+
+
+def counts(root: str | Path, dataset: str, split_by: str | None = None) -> dict[str, Count]:
+    """How many referents each split has, beside the published number. Reads as `load` does, and raises as it does, but
+    for the numbers; images are not needed."""
+    root, split_by = _choose(root, dataset, split_by)
+    splits = PUBLISHED[dataset, split_by]
+    found = [referent.split for referent in _Source.read(root, dataset, split_by).referents(splits)]
+    return {split: Count(found.count(split), published) for split, published in splits.items()}
+
+
+def convert(root: str | Path, dataset: str, split_by: str, out: str | Path) -> None:
+    """Write refs and the instances they need, all splits, as one JSON file that `load` takes for `root`.
+
+    The file is written whole or not at all, and only if everything in it is sound. It is laid out as the published ones
+    (refs, images, annotations), without what is not used here. Raises as `load`; images are not needed.
+    """
+    from xattn_edu.checkpoints import write_atomically
+
+    (root, split_by), out = _choose(root, dataset, split_by), Path(out).expanduser()
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"{out.parent}, where {out.name} should go, is no folder: make it first")
+    referents = _Source.read(root, dataset, split_by).referents(PUBLISHED[dataset, split_by])
+    images: dict[int, dict[str, Any]] = {}
+    annotations: dict[int, dict[str, Any]] = {}
+    refs = []
+    for ref in referents:
+        size = {"height": ref.height, "width": ref.width}
+        images[ref.image_id] = {"id": ref.image_id, "file_name": ref.file_name} | size
+        annotations[ref.ann_id] = {"id": ref.ann_id, "image_id": ref.image_id, "segmentation": ref.segmentation}
+        sentences = [{"sent_id": sent_id, "sent": text} for sent_id, text in ref.sentences]
+        ids = {"ref_id": ref.ref_id, "ann_id": ref.ann_id, "image_id": ref.image_id}
+        refs.append(ids | {"split": ref.split, "sentences": sentences})
+    content = {"format": FORMAT, "dataset": dataset, "split_by": split_by, "refs": refs}
+    content |= {"images": list(images.values()), "annotations": list(annotations.values())}
+    write_atomically(out, json.dumps(content).encode())
+
+
+def mask(segmentation: Any, height: int, width: int) -> ndarray:
+    """(height, width) bool, True on the object, from a COCO segmentation: the union of its parts.
+
+    A list of polygons [x0, y0, x1, y1, ...], drawn by pycocotools, as in the published scores; or run lengths
+    {"size": [height, width], "counts": ...} down the columns, background first, as a list or as COCO's string. No
+    polygon, or none that holds a pixel's centre, is an empty mask; an empty union counts as an IoU of 0 (see
+    `metrics.Overlaps`). Raises ValueError for run lengths that do not fill the image, and for polygons of fewer than
+    three points, or more than the image's size outside it.
+    """
+    _check_size(height, width)
+    segmentation = _checked_segmentation(segmentation, height, width)
+    if segmentation == []:
+        return np.zeros((height, width), bool)
+    if isinstance(segmentation, list):
+        union = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+        segmentation = {"size": [height, width], "counts": union["counts"].decode()}
+    runs = _runs(segmentation, height, width)
+    column_wise = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return np.ascontiguousarray(column_wise.reshape(width, height).T)
+
+
+# ------------------------------------------------------------------------------------------------------------ the files
+
+
+def _choose(root: str | Path, dataset: str, split_by: str | None) -> tuple[Path, str]:
+    if dataset not in USUAL:
+        raise ValueError(f"a dataset is one of {', '.join(USUAL)}, given {dataset!r}")
+    split_by = USUAL[dataset] if split_by is None else split_by
+    if (dataset, split_by) not in PUBLISHED:
+        known = " or ".join(by for name, by in PUBLISHED if name == dataset)
+        raise ValueError(f"{dataset} is split by {known}, given {split_by!r}")
+    root = Path(root).expanduser()
+    if not root.exists():
+        raise FileNotFoundError(f"{root} is missing: set `root` to the folder that holds {dataset}/, or {REMEDY}")
+    return root, split_by
+
+
+def _image_folder(root: Path, images: str | Path | None) -> Path:
+    beside = root.parent if root.is_file() else root
+    places = [beside / folder for folder in IMAGE_FOLDERS] if images is None else [Path(images).expanduser()]
+    for place in places:
+        if place.is_dir():
+            return place
+    raise FileNotFoundError(f"there is no folder {' or '.join(map(str, places))}: {IMAGE_REMEDY}")
+
+
+@contextmanager
+def _naming(what: object, remedy: str = REMEDY) -> Iterator[None]:
+    """A complaint about a file begins with its name and ends with the remedy."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}: {remedy}") from error
+
+
+class _Source(NamedTuple):
+    """What the files hold, as read: nothing in it is known to be sound."""
+
+    refs: Any
+    instances: Any
+    refs_path: Path
+    instances_path: Path
+    remedy: str = REMEDY
+
+    @staticmethod
+    def read(root: Path, dataset: str, split_by: str) -> "_Source":
+        if root.is_file():
+            remedy = "make it again with `xattn convert-refer`"
+            with _naming(root, remedy):
+                content = _read_json(root)
+                for name, expected in {"format": FORMAT, "dataset": dataset, "split_by": split_by}.items():
+                    if _field(content, name, str) != expected:
+                        raise ValueError(f"expected {name} {expected!r}, found {_shown(content[name])}")
+                return _Source(_field(content, "refs", list), content, root, root, remedy)
+        refs_path, instances_path = root / dataset / f"refs({split_by}).p", root / dataset / "instances.json"
+        for path in (refs_path, instances_path):
+            if not path.is_file():
+                raise FileNotFoundError(f"{path} is missing: {REMEDY}")
+        with _naming(refs_path):
+            refs = read_plain_pickle(refs_path.read_bytes())
+            if type(refs) is not list:
+                raise ValueError(f"expected a list of refs, found {_shown(refs)}")
+        with _naming(instances_path):
+            return _Source(refs, _read_json(instances_path), refs_path, instances_path)
+
+    def referents(self, splits: dict[str, int], only: str | None = None) -> tuple[Referent, ...]:
+        """The referents of all splits, or of one only, each checked against its image and annotation."""
+        with _naming(self.instances_path, self.remedy):
+            images, annotations = _by_id(self.instances, "images"), _by_id(self.instances, "annotations")
+
+        @cache  # what many refs name is checked once
+        def instance(image_id: int, ann_id: int) -> tuple[str, int, int, Any]:
+            with _naming(f"{self.instances_path}, image {image_id}", self.remedy):
+                file_name, height, width = _checked_image(images[image_id])
+            with _naming(f"{self.instances_path}, annotation {ann_id}", self.remedy):
+                found = _field(annotations[ann_id], "image_id", int)
+                if found != image_id:
+                    raise ValueError(f"it lies in image {found}, but {self.refs_path.name} says {image_id}")
+                segmentation = _checked_segmentation(annotations[ann_id].get("segmentation"), height, width)
+            return file_name, height, width, segmentation
+
+        referents: list[Referent] = []
+        ref_ids: set[int] = set()
+        sent_ids: set[int] = set()
+        for number, ref in enumerate(self.refs):
+            with _naming(f"{self.refs_path}, ref number {number}", self.remedy):
+                ref_id, ann_id, image_id = (_field(ref, name, int) for name in ("ref_id", "ann_id", "image_id"))
+                _add_new(ref_ids, "ref_id", ref_id)
+                split = _field(ref, "split", str)
+                if split not in splits:
+                    raise ValueError(f"'split' should be one of {', '.join(splits)}, found {_shown(split)}")
+                sentences = []
+                for item in _field(ref, "sentences", list):
+                    sentence = Sentence(_field(item, "sent_id", int), _field(item, "sent", str))
+                    # a thousand refs can share one list of a million sentences, in a small pickle
+                    _add_new(sent_ids, "sent_id", sentence.sent_id)
+                    sentences.append(sentence)
+                for name, known, key in (("image_id", images, image_id), ("ann_id", annotations, ann_id)):
+                    if key not in known:
+                        raise ValueError(f"its {name} {key} is not in {self.instances_path}")
+            if only in (None, split):
+                place = instance(image_id, ann_id)
+                referents.append(Referent(ref_id, ann_id, image_id, split, tuple(sentences), *place))
+        return tuple(referents)
+
+
+def _shown(value: Any) -> str:
+    """Its repr, which stays short whatever a file has nested."""
+    short = reprlib.Repr()
+    short.maxlevel = 2
+    return short.repr(value)
+
+
+def _field(record: Any, name: str, kind: type[Kind]) -> Kind:
+    """record[name], found to be of this type and nothing else (a bool is no int), and within 64 bits."""
+    value = record.get(name) if isinstance(record, dict) else None
+    if type(value) is not kind or (isinstance(value, int) and not -(2**63) <= value < 2**63):
+        raise ValueError(f"{name!r} should be {kind.__name__}, found {_shown(value)}")
+    if isinstance(value, str):
+        value.encode()  # half a surrogate pair raises here, not in a tokenizer
+    return value
+
+
+def _checked_image(image: dict[str, Any]) -> tuple[str, int, int]:
+    """file name, height, width"""
+    file_name = _field(image, "file_name", str)
+    height, width = (_field(image, name, int) for name in ("height", "width"))
+    if not re.fullmatch(r"\w[\w.-]*", file_name, re.ASCII):  # no way out of the images' folder
+        raise ValueError(f"'file_name' should be a plain file name, found {_shown(file_name)}")
+    _check_size(height, width)
+    return file_name, height, width
+
+
+def _by_id(instances: Any, name: str) -> dict[int, dict[str, Any]]:
+    records: dict[int, dict[str, Any]] = {}
+    for number, record in enumerate(_field(instances, name, list)):
+        if type(record) is not dict or type(record.get("id")) is not int or record["id"] in records:
+            raise ValueError(f"{name!r} number {number} has no 'id' of its own: {_shown(record)}")
+        records[record["id"]] = record
+    return records
+
+
+def _add_new(seen: set[int], name: str, value: int) -> None:
+    if value in seen:
+        raise ValueError(f"{name} {value} occurs twice")
+    seen.add(value)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except RecursionError as error:
+        raise ValueError("brackets are nested too deeply") from error
+
+
+def _image(path: Path, height: int, width: int) -> ndarray:
+    """(height, width, 3) uint8; grey photographs become colour ones of three equal channels."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: {IMAGE_REMEDY}")
+    with _naming(path, "download COCO's train2014 images again (cocodataset.org)"):
+        try:
+            with Image.open(path, formats=["JPEG"]) as file:
+                if file.size != (width, height):  # known from the header: nothing is decoded before
+                    raise ValueError(f"the image is {file.width} x {file.height}, its annotation is {width} x {height}")
+                return np.array(file.convert("RGB"))
+        except (OSError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
+            raise ValueError(f"this is no sound JPEG file ({error})") from error
+
+
+# ----------------------------------------------------------------------------------------------------------- the pickle
+
+
+def read_plain_pickle(data: bytes) -> Any:
+    """The lists, dictionaries, strings, bytes, numbers, booleans and None in a pickle of any protocol.
+
+    A pickle is a program for a small machine with a stack, and can call any function: whoever loads one from the
+    internet runs it. The machine here has only the instructions that make plain data; at the first other one it stops.
+    What it makes is no larger than the file, though lists may occur in it more than once, or in themselves. A
+    string of Python 2 is read as UTF-8, or as Latin-1 if it is none. Raises ValueError for anything else, naming the
+    place.
+
+    Source: the opcodes as documented in Python's `pickletools`.
+    """
+    file = io.BytesIO(data)
+    try:
+        value = _run_plain(file, len(data))
+    except (ValueError, LookupError) as error:
+        raise ValueError(f"no pickle of plain data: at byte {file.tell():,}, {error or 'nothing left'}") from error
+    if file.read(1):
+        raise ValueError(f"no pickle of plain data: something follows its end, at byte {file.tell():,}")
+    return value
+
+
+def _run_plain(file: io.BytesIO, size: int) -> Any:
+    stack: list[Any] = []
+    marks: list[int] = []
+    memo: dict[int, Any] = {}
+
+    def take(count: int) -> bytes:
+        if count > size - file.tell():  # asked before memory is: a length can announce anything
+            raise ValueError(f"{count:,} bytes should follow, but the file ends")
+        return file.read(count)
+
+    def number(count: int, signed: bool = False) -> int:
+        return int.from_bytes(take(count), "little", signed=signed)
+
+    def line() -> bytes:
+        part = file.readline()
+        if not part.endswith(b"\n"):
+            raise ValueError("a line should follow, but the file ends")
+        return part[:-1]
+
+    def since_mark() -> list[Any]:
+        start = marks.pop()
+        part = stack[start:]
+        del stack[start:]
+        return part
+
+    def extend(items: list[Any]) -> None:
+        if type(stack[-1]) is not list:
+            raise ValueError(f"an item is added to {type(stack[-1]).__name__}")
+        stack[-1].extend(items)
+
+    def update(items: list[Any]) -> None:
+        keys = items[::2]
+        if type(stack[-1]) is not dict or len(items) % 2 or any(type(key) is not str for key in keys):
+            raise ValueError(f"keys that are no strings, or half a pair, are added to {type(stack[-1]).__name__}")
+        stack[-1].update(zip(keys, items[1::2]))
+
+    while (code := take(1)) != b".":
+        match code:
+            case b"q" | b"r":
+                memo[number(1 if code == b"q" else 4)] = stack[-1]
+            case b"h" | b"j":
+                stack.append(memo[number(1 if code == b"h" else 4)])
+            case b"X" | b"\x8c" | b"\x8d":
+                stack.append(take(number({b"X": 4, b"\x8c": 1, b"\x8d": 8}[code])).decode())
+            case b"U" | b"T":
+                stack.append(_python2_text(take(number(1 if code == b"U" else 4))))
+            case b"K" | b"M" | b"J":
+                stack.append(number({b"K": 1, b"M": 2, b"J": 4}[code], signed=code == b"J"))
+            case b"(":
+                marks.append(len(stack))
+            case b"]" | b"}":
+                stack.append([] if code == b"]" else {})
+            case b"l":
+                stack.append(since_mark())
+            case b"d":
+                items = since_mark()
+                stack.append({})
+                update(items)
+            case b"a" | b"s":
+                items = [stack.pop() for _ in range(1 if code == b"a" else 2)]
+                (extend if code == b"a" else update)(items[::-1])
+            case b"e" | b"u":
+                items = since_mark()
+                (extend if code == b"e" else update)(items)
+            case b"p":
+                memo[int(line())] = stack[-1]
+            case b"g":
+                stack.append(memo[int(line())])
+            case b"\x94":
+                memo[len(memo)] = stack[-1]
+            case b"V":
+                stack.append(line().decode("raw-unicode-escape"))
+            case b"S":
+                quoted = line()
+                if len(quoted) < 2 or quoted[:1] != quoted[-1:] or quoted[:1] not in (b"'", b'"'):
+                    raise ValueError("a string has no quotes")
+                stack.append(_python2_text(codecs.escape_decode(quoted[1:-1])[0]))
+            case b"C" | b"B":
+                stack.append(take(number(1 if code == b"C" else 4)))
+            case b"I":
+                text = line()
+                stack.append(text == b"01" if text in (b"00", b"01") else int(text))
+            case b"L":
+                stack.append(int(line().removesuffix(b"L")))
+            case b"\x8a":
+                stack.append(number(number(1), signed=True))
+            case b"F":
+                stack.append(float(line()))
+            case b"G":
+                stack.append(struct.unpack(">d", take(8))[0])
+            case b"N":
+                stack.append(None)
+            case b"\x88" | b"\x89":
+                stack.append(code == b"\x88")
+            case b"\x80" | b"\x95":  # the protocol's number; the size of a frame
+                take(1 if code == b"\x80" else 8)
+            case _:
+                raise ValueError(f"the instruction {code!r} makes no plain data")
+    if len(stack) != 1:
+        raise ValueError(f"one value should be left at the end, found {len(stack)}")
+    return stack[0]
+
+
+def _python2_text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+# ------------------------------------------------------------------------------------------------------------ the masks
+
+
+def _check_size(height: int, width: int) -> None:
+    if not (1 <= height <= SIDE and 1 <= width <= SIDE):
+        raise ValueError(f"height and width should be 1 to {SIDE}, found {height} and {width}")
+
+
+def _checked_segmentation(segmentation: Any, height: int, width: int) -> Any:
+    """The segmentation, free of anything that `mask` does not need, or that pycocotools' C code should not be given."""
+    if isinstance(segmentation, dict):
+        _runs(segmentation, height, width)
+        return {"size": [height, width], "counts": segmentation["counts"]}
+    if type(segmentation) is not list or any(type(polygon) is not list for polygon in segmentation):
+        raise ValueError(f"'segmentation' should be a list of polygons or run lengths, found {_shown(segmentation)}")
+    around = 0.0
+    for polygon in segmentation:
+        if len(polygon) < 6 or len(polygon) % 2 or any(type(value) not in (int, float) for value in polygon):
+            raise ValueError(f"a polygon should be x, y of three points or more, found {_shown(polygon)}")
+        for values, side in ((polygon[::2], width), (polygon[1::2], height)):
+            if not all(-side <= value <= 2 * side for value in values):  # nor a NaN
+                raise ValueError(f"a polygon is far outside its image of {width} x {height}: {_shown(values)}")
+            around += sum(abs(value - before) for value, before in zip(values, values[-1:] + values[:-1]))
+    if around > OUTLINE:
+        raise ValueError(f"the outline is {around:,.0f} pixels long: no object's is more than {OUTLINE:,}")
+    return segmentation
+
+
+def _runs(segmentation: dict[str, Any], height: int, width: int) -> list[int]:
+    """The run lengths, found to fill the image."""
+    if segmentation.get("size") != [height, width]:
+        raise ValueError(f"'size' should be [{height}, {width}], found {_shown(segmentation.get('size'))}")
+    runs = segmentation.get("counts")
+    if isinstance(runs, str):
+        runs = _unpacked(runs)
+    if type(runs) is not list or any(type(run) is not int or not 0 <= run <= SIDE**2 for run in runs):
+        raise ValueError(f"'counts' should be whole numbers of 0 or more, or a string of COCO's, found {_shown(runs)}")
+    if sum(runs) != height * width:
+        raise ValueError(f"'counts' should sum to {height} x {width} = {height * width}, found {sum(runs)}")
+    return runs
+
+
+def _unpacked(text: str) -> list[int]:
+    """The run lengths in COCO's string.
+
+    Five bits a character, least significant first, from "0" on; its bit 32 says that the number goes on, its bit 16 is
+    the sign at the end. From the fourth on, a number is the difference to the run before the last. Source:
+    `rleToString` in the COCO API.
+    """
+    runs: list[int] = []
+    number = shift = 0
+    for character in text:
+        bits = ord(character) - ord("0")
+        if not 0 <= bits < 64 or shift > 30:
+            raise ValueError(f"'counts' is no string of COCO's run lengths: {_shown(text)}")
+        number |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            if bits & 16:
+                number -= 1 << shift
+            runs.append(number + (runs[-2] if len(runs) > 2 else 0))
+            number = shift = 0
+    if shift:
+        raise ValueError("the string 'counts' ends within a number")
+    return runs
