@@ -1,4 +1,4 @@
-"""Draw the README's figure: python docs/make_figure.py"""
+"""Draw the README's figures: python docs/make_figure.py"""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from xattn_edu import numpy_attention, plots
-from xattn_edu.data import fashion_mnist
+from xattn_edu.data import fashion_mnist, referring_scenes
 
 plots.use_style()
 draw = np.random.default_rng(0)
@@ -35,3 +35,13 @@ plots.attention_over_image(heel, weights[row * 28 + column].reshape(28, 28), tit
 axes[3].plot(column + 0.5, row + 0.5, "o", mfc="none", mec=plots.QUERY, mew=2.5, ms=12)
 
 figure.savefig(Path(__file__).with_name("attention.png"), dpi=90, metadata={"Software": None})
+
+scenes = referring_scenes.scenes("test", 60, size=128)
+figure, axes = plt.subplots(2, 7, figsize=(14, 4.7))
+for kind, (above, below) in enumerate(axes.T):
+    scene = scenes[scenes.kinds == kind][3:4]
+    plots.referent(scene.images[0], sentence=f"“{scene.sentences[0]}”", width=20, ax=above)
+    plots.referent(scene.images[0], scene.masks[0], ax=below)
+for row, words in zip(axes, ("given: an image\nand a sentence", "wanted: the pixels\nit names")):
+    row[0].text(-0.1, 0.5, words, transform=row[0].transAxes, rotation=90, ha="right", va="center", fontweight="bold")
+figure.savefig(Path(__file__).with_name("referring.png"), dpi=80, metadata={"Software": None})

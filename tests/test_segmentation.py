@@ -4,7 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from xattn_edu.segmentation import CLASS_WEIGHTS, ConvNormReLU, check_words, dice_loss, mask_loss, predicted_masks, resize
+from xattn_edu.segmentation import (
+    CLASS_WEIGHTS,
+    ConvNormReLU,
+    check_words,
+    dice_loss,
+    mask_loss,
+    predicted_masks,
+    resize,
+)
 
 
 def test_corners_stay_on_corners():

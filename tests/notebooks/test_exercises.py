@@ -217,6 +217,41 @@ def _frontier(cost, accuracy, cheaper=np.less_equal, better=np.greater_equal, st
     return np.array(stays)
 
 
+def _pieces(word, known, inner="##", shortest=False, keep=False, unk="[UNK]", give_up=True):
+    pieces, start = [], 0
+    while start < len(word):
+        ends = range(start + 1, len(word) + 1) if shortest else range(len(word), start, -1)
+        end = next((end for end in ends if (inner if start else "") + word[start:end] in known), None)
+        if end is None:
+            if give_up:
+                return [*pieces, unk] if keep else [unk]
+            end = start + 1
+        pieces.append((inner if start else "") + word[start:end])
+        start = end
+    return pieces
+
+
+def _iou(predicted, target, empty=0.0, dice=False, both=False, overall=True, mean=True, drop=False):
+    inter, union = (predicted & target).sum((1, 2)).double(), (predicted | target).sum((1, 2)).double()
+    if dice or both:
+        inter, union = (1 + dice) * inter, predicted.sum((1, 2)).double() + target.sum((1, 2))
+    each = torch.where(union > 0, inter / union.clamp(min=1), empty)
+    each = each[union > 0] if drop else each
+    over = inter.sum() / union.sum().clamp(min=1)
+    return (over if overall else each.mean()).item(), (each.mean() if mean else over).item()
+
+
+def _ask(layer, maps, words, mask, turn=False, cut=False, scale=1.0, head_mean=False, swap_weights=False):
+    rows, columns = maps.shape[2:]
+    maps = maps.transpose(2, 3) if turn else maps
+    tokens = maps.reshape(len(maps), rows * columns, -1) if cut else maps.flatten(2).transpose(1, 2)
+    output, weights = layer(scale * tokens, words, mask, return_weights=True)
+    weights = weights.mean(1, keepdim=True) if head_mean else weights
+    output = output.reshape(maps.shape) if cut else output.transpose(1, 2).unflatten(2, maps.shape[2:])
+    weights = weights.unflatten(2, maps.shape[2:])
+    return output, weights.transpose(2, 3) if swap_weights else weights
+
+
 WRONG = {
     "stable_softmax": [
         lambda s: np.exp(s) / np.exp(s).sum(-1, keepdims=True),
@@ -483,6 +518,45 @@ WRONG = {
         lambda t, i, o: 4 * (t * i + i * o + t * o) / (t * i * o),
         lambda t, i, o: t / 4,
     ],
+    "word_pieces": [
+        lambda w, v: _pieces(w, v, inner=""),
+        lambda w, v: _pieces(w, v, shortest=True),
+        lambda w, v: _pieces(w, v, keep=True),
+        lambda w, v: _pieces(w, v, unk="unk"),
+        lambda w, v: _pieces(w, v, give_up=False),
+        lambda w, v: [piece.removeprefix("##") for piece in _pieces(w, v)],
+        lambda w, v: _pieces(w, v)[::-1],
+        lambda w, v: [w] if w in v else ["[UNK]"],
+        lambda w, v: [p for p in _pieces(w, v, keep=True) if p != "[UNK]"],
+        lambda w, v: "".join(_pieces(w, v)),
+        lambda w, v: None,
+    ],
+    "overall_and_mean_iou": [
+        lambda p, t: _iou(p, t)[::-1],
+        lambda p, t: _iou(p, t, empty=1.0),
+        lambda p, t: _iou(p, t, dice=True),
+        lambda p, t: _iou(p, t, both=True),
+        lambda p, t: _iou(p, t, overall=False),
+        lambda p, t: _iou(p, t, mean=False),
+        lambda p, t: _iou(p, t, drop=True),
+        lambda p, t: _iou(~p, ~t),
+        lambda p, t: _iou(p, t)[0],
+        lambda p, t: tuple(x.mean() for x in ((p & t).double() / (p | t).double(), (p == t).double())),
+        lambda p, t: None,
+    ],
+    "pixels_ask_words": [
+        lambda f, m, w, k: _ask(f, m, w, None),
+        lambda f, m, w, k: _ask(f, m, w, ~k[:, None]),
+        lambda f, m, w, k: _ask(f, m, w, k[:, None], turn=True),
+        lambda f, m, w, k: _ask(f, m, w, k[:, None], cut=True),
+        lambda f, m, w, k: _ask(f, m, w, k[:, None], scale=2.0),
+        lambda f, m, w, k: _ask(f, m, w, k[:, None], head_mean=True),
+        lambda f, m, w, k: _ask(f, m, w, k[:, None], swap_weights=True),
+        lambda f, m, w, k: _ask(f, m, w * k[..., None], None),
+        lambda f, m, w, k: _ask(f, m, w, k[:, None])[0],
+        lambda f, m, w, k: (m + _ask(f, m, w, k[:, None])[0], _ask(f, m, w, k[:, None])[1]),
+        lambda f, m, w, k: None,
+    ],
 }
 
 
@@ -538,6 +612,15 @@ WRONG = {
         ("pareto_frontier", lambda c, a: _frontier(c, a, np.less, np.greater), "mind the ties"),
         ("pareto_frontier", lambda c, a: _frontier(c, a, strict=False), "both stay"),
         ("intensity", lambda t, i, o: t * i * o / 4 / (t * i + t * o), "weights must be read"),
+        ("word_pieces", lambda w, v: _pieces(w, v, shortest=True), "not the shortest"),
+        ("word_pieces", lambda w, v: _pieces(w, v, keep=True), "not [UNK] behind its pieces"),
+        ("overall_and_mean_iou", lambda p, t: _iou(p, t)[::-1], "Overall first"),
+        ("overall_and_mean_iou", lambda p, t: _iou(p, t, dice=True), "Dice"),
+        ("overall_and_mean_iou", lambda p, t: _iou(p, t, empty=1.0), "as IoU 0"),
+        ("overall_and_mean_iou", lambda p, t: _iou(p, t, overall=False), "before it divides"),
+        ("pixels_ask_words", lambda f, m, w, k: _ask(f, m, w, None), "mask is missing"),
+        ("pixels_ask_words", lambda f, m, w, k: _ask(f, m, w, ~k[:, None]), "upside down"),
+        ("pixels_ask_words", lambda f, m, w, k: _ask(f, m, w, k[:, None], cut=True), "channels were cut up"),
     ],
 )
 def test_a_known_mistake_is_named(name, answer, said, capsys) -> None:

@@ -12,12 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
+from torch import Tensor, nn
+
 from xattn_edu.channel_spatial import MIXERS
 from xattn_edu.checkpoints import write_atomically
 from xattn_edu.crossvit import FUSIONS
 from xattn_edu.experiments.fashion import SIZES, little_data, small_vit, vit_fashion_mnist, vit_mixers
 from xattn_edu.experiments.fusions import RATES, SETTINGS, TASKS, fusion_rates, fusion_search, fusions, small_crossvit
 from xattn_edu.experiments.records import Result, describe_machine
+from xattn_edu.experiments.referring import MODELS, referring_segmentation
 from xattn_edu.experiments.translation import translate
 from xattn_edu.profiles import Profile
 from xattn_edu.training import History
@@ -34,6 +38,8 @@ __all__ = [
     "fusions",
     "little_data",
     "load_results",
+    "load_weights",
+    "referring_segmentation",
     "reproduce",
     "result_path",
     "small_crossvit",
@@ -48,11 +54,15 @@ RESULTS = Path(__file__).parents[2] / "results"
 
 @dataclass(frozen=True)
 class Experiment:
-    """A recipe and the settings it is run with: every combination, with every seed."""
+    """A recipe and the settings it is run with: every combination, with every seed.
+
+    With `keep_weights`, those of seed 0 are stored beside its record, in float16.
+    """
 
     description: str
     recipe: Callable[..., Result]
     grid: dict[str, tuple[Any, ...]]
+    keep_weights: bool = False
 
     def points(self, **chosen: Sequence[Any]) -> Iterator[dict[str, Any]]:
         """Each combination of the grid's settings, or of those `chosen` instead."""
@@ -97,6 +107,12 @@ EXPERIMENTS = {
         fusion_search,
         {"setting": tuple(SETTINGS), "fusion": tuple(FUSIONS)},
     ),
+    "referring": Experiment(
+        "find the object that a sentence names, pixel by pixel, in small scenes (notebook 10)",
+        referring_segmentation,
+        {"model": tuple(MODELS)},
+        keep_weights=True,
+    ),
 }
 
 
@@ -116,10 +132,39 @@ def reproduce(
     path.parent.mkdir(parents=True, exist_ok=True)
     checkpoint = scratch / f"{path.parent.name}-{path.stem}.safetensors"
     recipe = functools.partial(EXPERIMENTS[name].recipe, checkpoint=checkpoint, progress=progress)
-    record = {"experiment": name} | recipe(**point, seed=seed, profile=profile).record()
+    result = recipe(**point, seed=seed, profile=profile)
+    record = {"experiment": name} | result.record()
+    if EXPERIMENTS[name].keep_weights and seed == 0:  # before the record: where that is, the weights are
+        half = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in _state(result.model)}
+        write_atomically(path.with_suffix(".safetensors"), safetensors.torch.save(half))
     write_atomically(path, (json.dumps(record, indent=1) + "\n").encode())
     checkpoint.unlink(missing_ok=True)
     return record
+
+
+def _state(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    return ((key, tensor.cpu().contiguous()) for key, tensor in model.state_dict().items())
+
+
+def load_weights(
+    model: nn.Module, name: str, point: dict[str, Any], profile: str, folder: str | Path | None = None
+) -> None:
+    """Give `model` the weights that seed 0 of an experiment left beside its record, and put it in eval mode.
+
+    Raises FileNotFoundError, saying how to make them, if there are none; ValueError for a file that holds no weights
+    of such a model.
+    """
+    path = result_path(name, point, 0, profile, RESULTS if folder is None else Path(folder))
+    path = path.with_suffix(".safetensors")
+    if not path.exists():
+        raise FileNotFoundError(f"no weights {path}: run `xattn reproduce {name} --seeds 1 --profile {profile}`")
+    try:
+        model.load_state_dict(safetensors.torch.load(path.read_bytes()))
+    except (RuntimeError, safetensors.SafetensorError) as error:
+        raise ValueError(
+            f"{path} holds no weights of this model ({error}): delete it and its .json, and run it again"
+        ) from error
+    model.eval()
 
 
 def result_path(name: str, point: dict[str, Any], seed: int, profile: str, folder: Path) -> Path:

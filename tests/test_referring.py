@@ -1,0 +1,154 @@
+"""The recipe on referring scenes: what it trains on, what it measures, and what is stored of it."""
+
+import pytest
+import torch
+from torch import nn
+
+from xattn_edu import experiments
+from xattn_edu.data import referring_scenes
+from xattn_edu.data.referring_scenes import KINDS
+from xattn_edu.experiments import load_weights, referring, reproduce
+from xattn_edu.experiments.referring import (
+    LENGTH,
+    MODELS,
+    RECIPE,
+    SIZES,
+    batch_of,
+    disordered,
+    evaluate,
+    exchanged,
+    referring_segmentation,
+    scene_set,
+    standardise,
+)
+from xattn_edu.language import build_tokenizer
+from xattn_edu.profiles import choose_profile
+
+TOKENIZER = build_tokenizer(referring_scenes.vocabulary("english"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def run():
+    return referring_segmentation(profile="ci", train_scenes=64, test_scenes=30, epochs=2, device="cpu", progress=False)
+
+
+def test_a_sample_is_what_the_scene_is():
+    scenes = referring_scenes.scenes("train", 5)
+    images, ids, mask, masks = batch_of(scene_set(scenes, TOKENIZER), torch.tensor([3, 1]))
+    expected, truth = scenes.tensors()
+    torch.testing.assert_close(images, expected[[3, 1]])
+    assert torch.equal(masks.long(), truth[[3, 1]])
+    assert TOKENIZER.tokens(ids[0][mask[0]]) == ["[CLS]", *scenes.sentences[3].split(), "[SEP]"]
+    assert ids.shape == (2, LENGTH)
+
+
+def test_pixels_are_standardised_over_many_scenes():
+    pixels = standardise(torch.from_numpy(referring_scenes.scenes("train", 200).images))
+    assert abs(pixels.mean()) < 0.1 and abs(pixels.std() - 1) < 0.1
+
+
+def test_no_sentence_of_any_split_is_cut_off():
+    for split in referring_scenes.SPLITS:
+        _, sentences, _ = referring_scenes.layouts(split, 1000)
+        ids, mask = TOKENIZER(sentences, None)
+        assert ids.shape[1] <= LENGTH
+        assert not (ids == 1).any(), "a word that the vocabulary does not have"
+
+
+def test_sentences_are_exchanged_and_disordered():
+    sentences = ["the red car", "a b c d e f g", "cat"]
+    assert exchanged(sentences) == ["a b c d e f g", "cat", "the red car"]
+    mixed = disordered(sentences)
+    assert mixed == disordered(sentences) != sentences
+    assert [sorted(line.split()) for line in mixed] == [sorted(line.split()) for line in sentences]
+
+
+class Knows(nn.Module):
+    """Says what it is told to: the referent's mask in channel 1, shifted by a pixel if asked."""
+
+    def __init__(self, masks, shift=0):
+        super().__init__()
+        self.masks, self.seen, self.parameter = masks.roll(shift, -1), 0, nn.Parameter(torch.zeros(()))
+
+    def forward(self, images, ids, mask):
+        assert not self.training
+        masks = self.masks[self.seen : self.seen + len(images)].float()
+        self.seen += len(images)
+        return torch.stack([1 - masks, masks], dim=1)
+
+
+def test_evaluation_counts_every_scene_once_and_in_order():
+    scenes = referring_scenes.scenes("test", 25)
+    samples = scene_set(scenes, TOKENIZER)
+    model = Knows(samples.tensors[-1]).train()
+    found = evaluate(model, samples, batch_size=10)
+    assert len(found) == 25 and found.miou == found.oiou == 1 and model.training
+    moved = evaluate(Knows(samples.tensors[-1], 1), samples)
+    assert 0.5 < moved.miou < 1
+    assert torch.equal(moved.unions > found.unions, torch.ones(25, dtype=torch.bool))
+
+
+def test_a_run_says_what_it_was_and_what_it_found(run):
+    assert run.config["model"] == "decoder_fusion" and run.config["steps"] == 2 * 2
+    assert {key: run.config[key] for key in RECIPE} == RECIPE
+    names = {"oIoU", "mIoU", "P@0.6", "P@0.7", "P@0.8", "P@0.9"} | {f"mIoU {kind}" for kind in KINDS}
+    names |= {f"mIoU {name}" for name in ("exchanged", "disordered", "unseen_words", "unseen_pairs")}
+    assert set(run.more) == names
+    assert run.parameters == sum(parameter.numel() for parameter in run.model.parameters())
+    assert 0 <= run.accuracy <= 1 and run.macs > 1e6
+
+
+def test_the_same_seed_is_the_same_run(run):
+    again = referring_segmentation(
+        profile="ci", train_scenes=64, test_scenes=30, epochs=2, device="cpu", progress=False
+    )
+    assert again.more == run.more and again.history["loss"] == run.history["loss"]
+
+
+@pytest.mark.parametrize("profile", SIZES)
+@pytest.mark.parametrize("model", MODELS)
+def test_models_of_every_profile_answer(model, profile):
+    size = SIZES[profile]
+    images = torch.zeros(1, 3, size.image, size.image)
+    ids, mask = TOKENIZER(["the red car"], LENGTH)
+    with torch.no_grad():
+        assert MODELS[model](size, len(TOKENIZER)).eval()(images, ids, mask).shape == (1, 2, size.image, size.image)
+
+
+def test_another_name_is_refused():
+    with pytest.raises(ValueError, match="model must be one of decoder_fusion.*given 'vlt'"):
+        referring_segmentation("vlt")
+
+
+def test_weights_of_seed_0_are_kept_and_fit(tmp_path, monkeypatch, run):
+    def recipe(model, seed, profile, checkpoint, progress):
+        return run
+
+    point, profile = {"model": "decoder_fusion"}, choose_profile("ci")
+    experiment = experiments.Experiment("tiny", recipe, {"model": ("decoder_fusion",)}, keep_weights=True)
+    monkeypatch.setitem(experiments.EXPERIMENTS, "tiny", experiment)
+    for seed in (0, 1):
+        reproduce("tiny", point, seed, profile, tmp_path, progress=False)
+    assert [path.name for path in (tmp_path / "tiny").glob("*.safetensors")] == [
+        "model-decoder_fusion_seed-0_ci.safetensors"
+    ]
+    model = referring.small_decoder_fusion(SIZES["ci"], len(TOKENIZER))
+    load_weights(model, "tiny", point, "ci", tmp_path)
+    for (name, stored), trained in zip(model.state_dict().items(), run.model.state_dict().values()):
+        assert torch.equal(stored, trained.half().float() if trained.is_floating_point() else trained), name
+    assert not model.training
+    with pytest.raises(FileNotFoundError, match="xattn reproduce tiny --seeds 1 --profile cpu"):
+        load_weights(model, "tiny", point, "cpu", tmp_path)
+    with pytest.raises(ValueError, match="holds no weights of this model"):
+        load_weights(nn.Linear(2, 2), "tiny", point, "ci", tmp_path)
+    (tmp_path / "tiny" / "model-decoder_fusion_seed-0_ci.safetensors").write_bytes(b"short")
+    with pytest.raises(ValueError, match="delete it and its .json"):
+        load_weights(model, "tiny", point, "ci", tmp_path)

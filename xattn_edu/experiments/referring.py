@@ -1,0 +1,186 @@
+"""Recipes on referring segmentation: reduced models find, in small scenes, the object that a sentence names.
+
+What a model got from the words is measured twice over: on the test set as it is, and with the words taken away, either
+by giving each image the sentence of another one ("exchanged") or by putting its own words in any order ("disordered").
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
+
+from xattn_edu import costs
+from xattn_edu.data import referring_scenes
+from xattn_edu.data.referring_scenes import DEVIATION, KINDS, MEAN, Scenes
+from xattn_edu.decoder_fusion import DecoderFusion
+from xattn_edu.experiments.fashion import xavier
+from xattn_edu.experiments.records import Result
+from xattn_edu.language import SmallBert, Tokenizer, build_tokenizer
+from xattn_edu.metrics import Overlaps, overlaps
+from xattn_edu.profiles import Profile, choose_profile, seed_everything
+from xattn_edu.segmentation import dice_loss, predicted_masks
+from xattn_edu.swin import Swin
+from xattn_edu.training import take, train
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a profile decides: the image encoder, the width where words and image meet, and how much is seen."""
+
+    image: int  # pixels
+    width: int  # of the image encoder's first stage; it doubles with each
+    depths: tuple[int, ...]
+    heads: tuple[int, ...]
+    window: int
+    patch: int
+    words: int  # width of the language encoder
+    fusion: int  # width of the Transformer decoder
+    scenes: int
+    epochs: int
+
+
+SIZES = {
+    "ci": Size(64, 32, (1, 2, 2), (2, 4, 8), 8, 4, words=64, fusion=64, scenes=16_000, epochs=4),
+    "cpu": Size(64, 48, (2, 2, 4), (3, 6, 12), 8, 4, words=96, fusion=96, scenes=40_000, epochs=4),
+    "gpu": Size(96, 64, (2, 2, 6, 2), (2, 4, 8, 16), 6, 2, words=128, fusion=192, scenes=200_000, epochs=10),
+}
+RECIPE: dict[str, Any] = {"batch_size": 16, "learning_rate": 1e-3, "weight_decay": 0.01, "warmup": 0.1, "clip": 1.0}
+LENGTH = 20  # word pieces, [CLS] and [SEP] among them, as in LAVT
+
+
+def small_swin(size: Size) -> Swin:
+    """The reduced image encoder, the same for every model."""
+    return Swin(size.width, size.depths, size.heads, window=size.window, patch=size.patch)
+
+
+def small_decoder_fusion(size: Size, vocabulary: int) -> DecoderFusion:
+    """Words and image meet in a Transformer decoder behind the reduced image encoder."""
+    model = DecoderFusion(small_swin(size), SmallBert(vocabulary, size.words), size.fusion, heads=4)
+    xavier(model)
+    return model
+
+
+MODELS: dict[str, Callable[[Size, int], nn.Module]] = {"decoder_fusion": small_decoder_fusion}
+
+
+def referring_segmentation(
+    model: str = "decoder_fusion",
+    seed: int = 0,
+    profile: str | Profile | None = None,
+    *,
+    train_scenes: int | None = None,
+    test_scenes: int = 2000,
+    epochs: int | None = None,
+    checkpoint: str | Path | None = None,
+    device: str = "auto",
+    progress: bool = True,
+) -> Result:
+    """Train a reduced model on referring scenes, language encoder and all, from scratch, and test what it uses.
+
+    The training scenes are drawn by the seed; the test's are always the same. The result's accuracy is the share of
+    expressions found with an IoU of one half at least; `more` has the other scores (see `scores`). Raises ValueError
+    for a model's name that is not known.
+    """
+    profile = profile if isinstance(profile, Profile) else choose_profile(profile)
+    if model not in MODELS:
+        raise ValueError(f"model must be one of {', '.join(MODELS)}, given {model!r}")
+    size = SIZES[profile.name]
+    count = size.scenes if train_scenes is None else train_scenes
+    epochs = size.epochs if epochs is None else epochs
+    tokenizer = build_tokenizer(referring_scenes.vocabulary("english"))
+    train_set = scene_set(referring_scenes.scenes("train", count, seed, size=size.image), tokenizer)
+
+    seed_everything(seed)
+    network = MODELS[model](size, len(tokenizer))
+    counted = costs.count(network, *batch_of(train_set, torch.arange(1))[:3])
+    history = train(
+        network,
+        train_set,
+        epochs=epochs,
+        seed=seed,
+        loss=dice_loss,
+        augment=standardise,
+        device=device,
+        checkpoint=checkpoint,
+        progress=progress,
+        **RECIPE,
+    )
+    found = scores(network, tokenizer, test_scenes, size.image)
+    return Result(
+        config={"model": model, "seed": seed, "profile": profile.name, "image": size.image, "patch": size.patch}
+        | {"width": size.width, "depths": size.depths, "words": size.words, "fusion": size.fusion, "epochs": epochs}
+        | {"train_scenes": count, "test_scenes": test_scenes, "steps": int(history["step"][-1])}
+        | RECIPE,
+        model=network,
+        history=history,
+        accuracy=found.pop("P@0.5"),
+        parameters=counted.parameters,
+        macs=counted.macs,
+        more=found,
+    )
+
+
+def scores(model: nn.Module, tokenizer: Tokenizer, count: int, size: int) -> dict[str, float]:
+    """oIoU, mIoU and P@X on the test scenes; mIoU of each kind of expression, on the held-out splits, without words."""
+    test = referring_scenes.scenes("test", count, size=size)
+    found = evaluate(model, scene_set(test, tokenizer))
+    numbers = {"oIoU": found.oiou, "mIoU": found.miou}
+    numbers |= {f"P@{threshold:.1f}": share for threshold, share in found.precisions.items()}
+    numbers |= {f"mIoU {kind}": part.miou for kind, part in found.by(test.kinds, KINDS).items()}
+    for name, sentences in (("exchanged", exchanged(test.sentences)), ("disordered", disordered(test.sentences))):
+        numbers[f"mIoU {name}"] = evaluate(model, scene_set(test, tokenizer, sentences)).miou
+    for split in ("unseen_words", "unseen_pairs"):
+        held_out = referring_scenes.scenes(split, count, size=size)
+        numbers[f"mIoU {split}"] = evaluate(model, scene_set(held_out, tokenizer)).miou
+    return numbers
+
+
+def scene_set(scenes: Scenes, tokenizer: Tokenizer, sentences: Sequence[str] | None = None) -> TensorDataset:
+    """Scenes to train on or test with: (image uint8, ids, mask of the words, mask of the referent) a sample.
+
+    Images (3, size, size) stay bytes, a quarter of the memory; `standardise` them where they are used. `sentences`
+    take the place of the scenes' own.
+    """
+    ids, mask = tokenizer(scenes.sentences if sentences is None else sentences, LENGTH)
+    images = torch.from_numpy(scenes.images).permute(0, 3, 1, 2)
+    return TensorDataset(images, ids, mask, torch.from_numpy(scenes.masks.astype(np.uint8)))
+
+
+def standardise(images: Tensor) -> Tensor:
+    """Bytes as numbers of mean about 0 and deviation about 1."""
+    return (images.float() - MEAN) / DEVIATION
+
+
+def batch_of(samples: TensorDataset, indices: Tensor, device: torch.device | str = "cpu") -> list[Tensor]:
+    """Images (standardised), ids, mask of the words, mask of the referent, each (batch, ...)."""
+    images, *rest = take(samples, indices, torch.device(device))
+    return [standardise(images), *rest]
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, samples: TensorDataset, batch_size: int = 100) -> Overlaps:
+    """The overlap of each predicted mask with the referent, in eval mode; the model is left in the mode it was in."""
+    device, was_training = next(model.parameters()).device, model.training
+    model.eval()
+    found = []
+    for indices in torch.arange(len(samples)).split(batch_size):
+        *inputs, masks = batch_of(samples, indices, device)
+        found.append(overlaps(predicted_masks(model(*inputs)), masks.bool()))
+    model.train(was_training)
+    return Overlaps.concatenate(found)
+
+
+def exchanged(sentences: Sequence[str]) -> list[str]:
+    """Each scene with the sentence of the next one: what is found now was found without listening."""
+    return [*sentences[1:], sentences[0]]
+
+
+def disordered(sentences: Sequence[str], seed: int = 0) -> list[str]:
+    """Each sentence with its words in any order: nothing is left of "left of the tree" but the words."""
+    draw = np.random.default_rng(seed)
+    return [" ".join(draw.permutation(sentence.split())) for sentence in sentences]
