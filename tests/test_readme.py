@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from xattn_edu.crossvit import FUSIONS
+from xattn_edu.data.referring_scenes import KINDS
 from xattn_edu.experiments import load_results
 from xattn_edu.metrics import mean_interval
 
@@ -81,3 +82,28 @@ def test_crossvit_is_as_fast_as_it_says() -> None:
     for mode, words in (("inference", "with {:.2f} of timm's peak memory"), ("training", "and {:.2f} of its memory")):
         assert words.format(memory["ours"][mode] / memory["timm"][mode]) in readme
     assert f"step at {1 / record['training']['rows']['timm']['relative']:.2f} times timm's speed" in readme
+
+
+REFERRING = {
+    "all test scenes": "mIoU",
+    **{kind: f"mIoU {kind}" for kind in KINDS},
+    "words in any order": "mIoU disordered",
+    "the sentence of another scene": "mIoU exchanged",
+    "colour and noun never said together before": "mIoU unseen_pairs",
+    "words never heard before": "mIoU unseen_words",
+}
+
+
+def test_referring_is_as_in_results() -> None:
+    readme, runs = README.read_text(encoding="utf-8"), load_results("referring")
+    for name, score in REFERRING.items():
+        assert f"| {name} | {mean_interval(100 * run[score] for run in runs):.1f} |" in readme
+
+
+def test_scenes_are_made_as_fast_as_it_says() -> None:
+    record = json.loads((README.parent / "results" / "benchmarks" / "scenes.json").read_text(encoding="utf-8"))
+    speeds = {(row["objects"], row["language"], row["size"]): row["scenes_per_second"] for row in record["scenes"]}
+    small, large = (speeds["emoji", "english", size] for size in (64, 96))
+    assert small >= 2500 and large >= 1100  # what was asked for
+    words = f"{round(small, -2):,.0f} scenes a second of 64 pixels and {round(large, -2):,.0f} of 96"
+    assert words in " ".join(README.read_text(encoding="utf-8").split())
