@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from xattn_edu import create_model
 from xattn_edu.decoder_fusion import DecoderFusion, MaskHead, ScaleFusion
 from xattn_edu.language import SmallBert
 from xattn_edu.segmentation import mask_loss, predicted_masks
@@ -144,3 +145,18 @@ def test_bad_input_is_refused_before_any_work():
         model(images, ids, mask.long())
     with pytest.raises(ValueError, match=r"images must be \(batch, 3, height, width\)"):
         model(images[:, :1], ids, mask)
+
+
+def test_full_size():
+    """Swin-B at 480 pixels and BERT-base, on torch's meta device: shapes without numbers."""
+    with torch.device("meta"):
+        swin = create_model("swin_base_patch4_window12_384")
+        model = DecoderFusion(swin, SmallBert(30522, 768, depth=12, heads=12, length=512)).eval()
+        images, ids = torch.zeros(1, 3, 480, 480), torch.zeros(1, 20, dtype=torch.int64)
+        mask = torch.ones(1, 20, dtype=torch.bool)
+        logits, maps = model(images, ids, mask, return_weights=True)
+    assert logits.shape == (1, 2, 480, 480)
+    assert [tuple(layer.shape) for layer in maps] == [(1, 8, 30, 30, 20)] * 2
+    parts = {"swin": swin, "bert": model.language}
+    parameters = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+    assert parameters == {"swin": 86_880_376, "bert": 108_891_648}

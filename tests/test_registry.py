@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from xattn_edu import create_model, list_models
+from xattn_edu.language import SmallBert
 
 NAMES = list_models()
 
 # Parameters in millions, as timm lists them (vit_tiny_patch32_224 it does not have: counted by hand); CrossViT's are exact.
-# Swin's too: without the head, with a norm for each stage.
+# Swin's too: without the head, with a norm for each stage. LAVT's hold a BERT-base of 108,891,648.
 MILLIONS = {
     "crossvit_tiny_240": 7.014800,
     "crossvit_small_240": 26.856272,
@@ -26,6 +27,10 @@ MILLIONS = {
     "deit_tiny_patch16_224": 5.72,
     "deit_small_patch16_224": 22.05,
     "deit_base_patch16_224": 86.57,
+    "lavt_swin_tiny": 154.950524,
+    "lavt_swin_small": 176.268428,
+    "lavt_swin_base": 227.739514,
+    "lavt_swin_large": 373.793846,
     "swin_tiny_patch4_window7_224": 27.520698,
     "swin_small_patch4_window7_224": 48.838602,
     "swin_base_patch4_window7_224": 86.745016,
@@ -49,8 +54,9 @@ def blocks_of(model):
 
 
 def outputs_of(model, images):
-    """What comes out, as a list: the logits of a classifier, the feature maps of a Swin."""
-    outputs = model(images)
+    """What comes out, as a list: the logits of a classifier or of LAVT, the feature maps of a Swin."""
+    sentence = torch.tensor([[2, 5, 6, 3]])
+    outputs = model(images, sentence, sentence > 0) if hasattr(model, "language") else model(images)
     return outputs if isinstance(outputs, list) else [outputs]
 
 
@@ -61,6 +67,8 @@ def reduced(name):
         return shape | {"encoders": 2, "classes": 3, "channels": 1}
     if name.startswith("swin"):
         return {"width": 8, "depths": (1, 2), "heads": (2, 4), "channels": 1}
+    if name.startswith("lavt"):
+        return {"width": 8, "depths": (1, 2), "heads": (2, 4), "channels": 1, "language": SmallBert(10, 16, 1, 2)}
     return {"depth": 1, "image_size": (32, 64), "classes": 3, "channels": 1}
 
 
@@ -71,7 +79,7 @@ def test_the_names():
     assert list_models("nothing*") == []
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("swin")])
+@pytest.mark.parametrize("name", [name for name in NAMES if "swin" not in name])
 def test_every_classifier_has_its_published_shape(name):
     with torch.device("meta"):  # shapes alone: the large ones cost nothing
         model = create_model(name)
@@ -96,6 +104,20 @@ def test_every_swin_has_its_published_shape(name):
             assert block.attention.heads == width // 32 and f"window{block.window}" == window
 
 
+@pytest.mark.parametrize("name", list_models("lavt_*"))
+def test_every_lavt_has_its_published_shape(name):
+    with torch.device("meta"):
+        model = create_model(name)
+    window = 12 if name.endswith(("base", "large")) else 7
+    swin, (swin_name,) = model.image_encoder, list_models(f"{name.removeprefix('lavt_')}_*_window{window}_*")
+    with torch.device("meta"):
+        expected = create_model(swin_name).state_dict()
+    assert {k: v.shape for k, v in swin.state_dict().items()} == {k: v.shape for k, v in expected.items()}
+    assert sum(p.numel() for p in model.language.parameters()) == 108_891_648
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(MILLIONS[name], abs=1e-9)
+    assert [fusion.heads for fusion in model.fusions] == [1, 1, 1, 1]
+
+
 @pytest.mark.parametrize(
     ("name", "sizes"), [("crossvit_18_dagger_240", (240, 224)), ("crossvit_18_dagger_408", (408, 384))]
 )
@@ -112,11 +134,15 @@ def test_every_model_runs_learns_and_is_restored(name):
     outputs = outputs_of(model, images)
     if name.startswith("swin"):
         assert [maps.shape for maps in outputs] == [(1, 8, 16, 8), (1, 4, 8, 16)]
+    elif name.startswith("lavt"):
+        assert [logits.shape for logits in outputs] == [(1, 2, 32, 64)]
     else:
         assert [logits.shape for logits in outputs] == [(1, 3)]
     sum((output * torch.randn_like(output)).sum() for output in outputs).backward()
-    idle = {n for n, p in model.named_parameters() if p.grad is None}  # folded keys: softmax does not see their bias
-    assert all(re.fullmatch(r"fusions\.\d\.(small|large)\.attentions\.0\.key\.bias", name) for name in idle)
+    idle = {n for n, p in model.named_parameters() if p.grad is None}
+    # Softmax does not see the bias of folded keys; nothing reads what passes LAVT's last gate.
+    spared = r"fusions\.\d\.(small|large)\.attentions\.0\.key\.bias|pathways\.1\.gate\.[02]\.weight"
+    assert all(re.fullmatch(spared, name) for name in idle)
     assert all(p.grad.isfinite().all() for n, p in model.named_parameters() if n not in idle)
     other = create_model(name, **reduced(name))
     assert not torch.equal(outputs_of(other, images)[0], outputs[0])
