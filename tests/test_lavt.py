@@ -41,10 +41,10 @@ class Words(nn.Module):
         return self.table(ids)
 
 
-def small(stages=4, word_width=6, **arguments):
+def small(stages=4, **arguments):
     torch.manual_seed(0)
     swin = Swin(4, (2, 1, 1, 1)[:stages], (1, 2, 2, 4)[:stages], window=2, patch=2)
-    return LAVT(swin, Words(word_width), **arguments)
+    return LAVT(swin, Words(), **arguments)
 
 
 def example(batch=2, size=(18, 10), words=4):

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from xattn_edu.crossvit import CrossViT
+from xattn_edu.lavt import lavt_swin
 from xattn_edu.swin import Swin
 from xattn_edu.vit import ViT
 
@@ -72,6 +73,15 @@ for _size in ("base", "large"):
     _add_swin(f"swin_{_size}_patch4_window12_384", _size, 12)
 
 
+def _add_lavt(name: str, size: str, window: int) -> None:
+    width, depths, heads = _SWIN[size]
+    _MODELS[name] = (lavt_swin, {"width": width, "depths": depths, "heads": heads, "window": window})
+
+
+for _size, _window in (("tiny", 7), ("small", 7), ("base", 12), ("large", 12)):  # the windows of pre-training
+    _add_lavt(f"lavt_swin_{_size}", _size, _window)
+
+
 def list_models(pattern: str = "*") -> list[str]:
     """The names `create_model` knows, sorted; `pattern` may hold wildcards, as in "deit_*"."""
     return sorted(fnmatch.filter(_MODELS, pattern))
@@ -81,8 +91,9 @@ def create_model(name: str, **overrides: Any) -> nn.Module:
     """A new model with random weights: `create_model("vit_base_patch16_224", classes=10)`.
 
     Names are timm's; `overrides` replace arguments of the model's class (see `ViT`, `CrossViT`, `Swin`). A Swin has no
-    head: it returns its feature maps, for images of any size. Raises ValueError for a name that is not known (with the
-    nearest ones), TypeError for an argument the class does not have.
+    head: it returns its feature maps, for images of any size. A LAVT (see `lavt.lavt_swin`) takes sentences too, and
+    has a whole BERT-base unless it is given another `language`. Raises ValueError for a name that is not known (with
+    the nearest ones), TypeError for an argument the class does not have.
     """
     if name not in _MODELS:
         near = difflib.get_close_matches(name, _MODELS, n=3, cutoff=0.4)
