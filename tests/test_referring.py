@@ -187,5 +187,5 @@ def test_stored_weights_find_what_their_record_says():
 def test_the_stored_models_listen():
     """The claim of notebook 10: with another scene's sentence little more is found than by painting all objects."""
     for row in STORED:
-        assert row["mIoU"] > 1.5 * row["mIoU exchanged"]
+        assert row["mIoU"] > row["mIoU exchanged"] + 0.05
         assert row["mIoU exchanged"] < 0.2
