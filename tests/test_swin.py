@@ -487,6 +487,7 @@ def test_an_empty_batch_and_lower_precision():
     [
         (lambda: small(heads=(1,)), r"for each stage, given \(2, 3\) and \(1,\)"),
         (lambda: Swin(depths=(), heads=()), "for each stage, given"),
+        (lambda: small(heads=3), r"for each stage, given \(2, 3\) and 3"),
         (lambda: small(depths=(2, 0)), r"depths\[1\] is .* 1 or more, given 0"),
         (lambda: small(heads=(3, 2)), "width 4, heads 3"),
         (lambda: small(heads=(0, 2)), "heads is .*given 0"),

@@ -335,7 +335,8 @@ class Swin(nn.Module):
         norm_eps: float = 1e-5,
     ):
         super().__init__()
-        if not depths or len(depths) != len(heads):
+        lists = isinstance(depths, Sequence) and isinstance(heads, Sequence)
+        if not lists or not depths or len(depths) != len(heads):
             raise ValueError(f"depths and heads have a number for each stage, given {depths} and {heads}")
         _check_counts(width=width, **{f"depths[{i}]": depth for i, depth in enumerate(depths)})
         StochasticDepth(stochastic_depth)  # refuses a rate that is none, also where there is one block, of rate 0
