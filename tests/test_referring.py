@@ -133,7 +133,9 @@ def test_weights_of_seed_0_are_kept_and_fit(tmp_path, monkeypatch, run):
         return run
 
     point, profile = {"model": "decoder_fusion"}, choose_profile("ci")
-    experiment = experiments.Experiment("tiny", recipe, {"model": ("decoder_fusion",)}, keep_weights=True)
+    experiment = experiments.Experiment(
+        "tiny", recipe, {"model": ("decoder_fusion",)}, keep_weights=("decoder_fusion",)
+    )
     monkeypatch.setitem(experiments.EXPERIMENTS, "tiny", experiment)
     for seed in (0, 1):
         reproduce("tiny", point, seed, profile, tmp_path, progress=False)

@@ -23,6 +23,7 @@ from xattn_edu.swin import (
     resize_bias_table,
     shifted_mask,
 )
+from xattn_edu.vit import sincos_positions
 
 CPU = torch.device("cpu")
 
@@ -530,3 +531,16 @@ def test_maps_that_do_not_fit_are_refused_before_any_work(shape):
                 module.register_forward_pre_hook(lambda *_: pytest.fail("computed"))
         with pytest.raises(ValueError, match=str(shape).replace("(", r"\(").replace(")", r"\)")):
             part(torch.ones(shape))
+
+
+def test_positions_are_added_to_the_patches_if_asked_for():
+    images = torch.randn(2, 3, 12, 20, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    plain = Swin(8, (1, 1), (2, 2), window=3, patch=4).eval()
+    placed = Swin(8, (1, 1), (2, 2), window=3, patch=4, positions=True).eval()
+    placed.load_state_dict(plain.state_dict())  # nothing is learned of them
+    added = placed.embed(images) - plain.embed(images)
+    torch.testing.assert_close(added, sincos_positions((3, 5), 8).reshape(1, 3, 5, 8).expand(2, -1, -1, -1))
+    assert not torch.allclose(placed(images)[-1], plain(images)[-1], atol=1e-2)
+    with pytest.raises(ValueError, match="multiple of 4, given 6"):
+        Swin(6, (1, 1), (2, 2), window=3, positions=True)

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xattn_edu.shapes import shaped
-from xattn_edu.vit import MLP, StochasticDepth, initialise_linear
+from xattn_edu.vit import MLP, StochasticDepth, initialise_linear, sincos_positions
 
 
 @shaped
@@ -317,6 +317,9 @@ class Swin(nn.Module):
     The map of stage i has `widths[i]` = width * 2^i channels, and one pixel for each patch * 2^i pixels of the image,
     rounded up. Stochastic depth grows linearly from 0 to `stochastic_depth` over all blocks. There is no head.
 
+    Inside a window only offsets count, and where a patch lies in the image shows at the edges alone. `positions` adds
+    sines and cosines to the patches; published Swins have none (table 4 tries learned ones).
+
     The parts are usable alone: `forward` is `embed`, and for each stage `stages[i]`, `norms[i]` on what goes out, and
     `merges[i]` on what goes on. Raises ValueError for sizes that do not fit each other.
     """
@@ -332,6 +335,7 @@ class Swin(nn.Module):
         channels: int = 3,
         mlp_ratio: float = 4,
         stochastic_depth: float = 0.0,
+        positions: bool = False,
         norm_eps: float = 1e-5,
     ):
         super().__init__()
@@ -340,6 +344,9 @@ class Swin(nn.Module):
             raise ValueError(f"depths and heads have a number for each stage, given {depths} and {heads}")
         _check_counts(width=width, **{f"depths[{i}]": depth for i, depth in enumerate(depths)})
         StochasticDepth(stochastic_depth)  # refuses a rate that is none, also where there is one block, of rate 0
+        if positions:
+            sincos_positions((1, 1), width)  # refuses a width that it cannot fill
+        self.positions = positions
         self.widths = tuple(width * 2**i for i in range(len(depths)))
         self.patch_embedding = PatchEmbedding(patch, width, channels, norm_eps)
         blocks = sum(depths)
@@ -361,7 +368,11 @@ class Swin(nn.Module):
     @shaped
     def embed(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch row column embedding"]:
         """Images of any size to the first stage's maps. Raises ValueError for another number of channels."""
-        return self.patch_embedding(images)
+        maps = self.patch_embedding(images)
+        if self.positions:
+            grid = (maps.shape[1], maps.shape[2])
+            maps = maps + sincos_positions(grid, self.widths[0]).unflatten(1, grid).to(maps)
+        return maps
 
     @shaped
     def forward(self, images: Float[Tensor, "batch channel height width"]) -> list[Float[Tensor, "batch _ _ _"]]:

@@ -21,7 +21,7 @@ from xattn_edu.crossvit import FUSIONS
 from xattn_edu.experiments.fashion import SIZES, little_data, small_vit, vit_fashion_mnist, vit_mixers
 from xattn_edu.experiments.fusions import RATES, SETTINGS, TASKS, fusion_rates, fusion_search, fusions, small_crossvit
 from xattn_edu.experiments.records import Result, describe_machine
-from xattn_edu.experiments.referring import MODELS, referring_segmentation
+from xattn_edu.experiments.referring import MODELS, lavt_ablation, referring_segmentation
 from xattn_edu.experiments.translation import translate
 from xattn_edu.profiles import Profile
 from xattn_edu.training import History
@@ -36,6 +36,7 @@ __all__ = [
     "fusion_rates",
     "fusion_search",
     "fusions",
+    "lavt_ablation",
     "little_data",
     "load_results",
     "load_weights",
@@ -56,13 +57,14 @@ RESULTS = Path(__file__).parents[2] / "results"
 class Experiment:
     """A recipe and the settings it is run with: every combination, with every seed.
 
-    With `keep_weights`, those of seed 0 are stored beside its record, in float16.
+    Of the models named in `keep_weights`, values of the setting "model", the weights of seed 0 are stored beside its
+    record, in float16.
     """
 
     description: str
     recipe: Callable[..., Result]
     grid: dict[str, tuple[Any, ...]]
-    keep_weights: bool = False
+    keep_weights: tuple[str, ...] = ()
 
     def points(self, **chosen: Sequence[Any]) -> Iterator[dict[str, Any]]:
         """Each combination of the grid's settings, or of those `chosen` instead."""
@@ -110,8 +112,14 @@ EXPERIMENTS = {
     "referring": Experiment(
         "find the object that a sentence names, pixel by pixel, in small scenes (notebook 10)",
         referring_segmentation,
+        {"model": ("decoder_fusion",)},
+        keep_weights=("decoder_fusion",),
+    ),
+    "lavt": Experiment(
+        "the same with LAVT, without each of its parts, and fused in the decoder, same encoder and budget (notebook 12)",
+        lavt_ablation,
         {"model": tuple(MODELS)},
-        keep_weights=True,
+        keep_weights=("lavt", "lavt_pwam"),
     ),
 }
 
@@ -134,7 +142,9 @@ def reproduce(
     recipe = functools.partial(EXPERIMENTS[name].recipe, checkpoint=checkpoint, progress=progress)
     result = recipe(**point, seed=seed, profile=profile)
     record = {"experiment": name} | result.record()
-    if EXPERIMENTS[name].keep_weights and seed == 0:  # before the record: where that is, the weights are
+    if (
+        point.get("model") in EXPERIMENTS[name].keep_weights and seed == 0
+    ):  # before the record: where that is, the weights are
         half = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in _state(result.model)}
         write_atomically(path.with_suffix(".safetensors"), safetensors.torch.save(half))
     write_atomically(path, (json.dumps(record, indent=1) + "\n").encode())
