@@ -46,6 +46,7 @@ class Size:
     epochs: int
     word_layers: int = 2  # of the language encoder
     positions: bool = False  # told to the image encoder, or found out by it
+    easy: float = 0.0  # share of the training sentences that only say what the referent itself looks like
     test_scenes: int = 2000
 
 
@@ -55,9 +56,12 @@ SIZES = {
     "gpu": Size(96, 64, (2, 2, 6, 2), (2, 4, 8, 16), 6, 2, words=128, fusion=192, scenes=200_000, epochs=10),
 }
 # For LAVT and its rivals, all with the same encoders and budget. Nothing in LAVT knows where a pixel lies but what Swin's
-# padding tells; so small a Swin, trained from scratch, does not find it out in time: it is given positions.
+# padding tells; so small a Swin, trained from scratch, does not find it out in time: it is given positions. And a third
+# of the training sentences are the easiest, which leads the models off the plateau earlier. Both, and first weights that
+# are torch's, were chosen on validation scenes, one run each: mIoU after 500 steps 0.19, with positions 0.27; after 1,500
+# 0.35, with easy sentences 0.43. Xavier's weights were at 0.15 after 2,000.
 LAVT_SIZES = {
-    name: replace(SIZES[name], scenes=scenes, epochs=2, word_layers=1, positions=True, test_scenes=1000)
+    name: replace(SIZES[name], scenes=scenes, epochs=2, easy=1 / 3, word_layers=1, positions=True, test_scenes=1000)
     for name, scenes in {"ci": 12_000, "cpu": 64_000, "gpu": 400_000}.items()
 }
 # Profile ci and these numbers were chosen among six settings, one seed each, by mIoU on the first 1,000 test scenes, not on
@@ -121,7 +125,7 @@ def referring_segmentation(
     test_scenes = size.test_scenes if test_scenes is None else test_scenes
     epochs = size.epochs if epochs is None else epochs
     tokenizer = build_tokenizer(referring_scenes.vocabulary("english"))
-    train_set = scene_set(referring_scenes.scenes("train", count, seed, size=size.image), tokenizer)
+    train_set = training_set(tokenizer, count, seed, size)
 
     seed_everything(seed)
     network = MODELS[model](size, len(tokenizer))
@@ -142,7 +146,7 @@ def referring_segmentation(
     return Result(
         config={"model": model, "seed": seed, "profile": profile.name, "image": size.image, "patch": size.patch}
         | {"width": size.width, "depths": size.depths, "words": size.words, "fusion": size.fusion, "epochs": epochs}
-        | {"word_layers": size.word_layers, "positions": size.positions}
+        | {"word_layers": size.word_layers, "positions": size.positions, "easy": size.easy}
         | {"train_scenes": count, "test_scenes": test_scenes, "steps": int(history["step"][-1])}
         | RECIPE,
         model=network,
@@ -155,6 +159,16 @@ def referring_segmentation(
 
 
 lavt_ablation = partial(referring_segmentation, sizes=LAVT_SIZES)
+
+
+def training_set(tokenizer: Tokenizer, count: int, seed: int, size: Size) -> TensorDataset:
+    """`count` training scenes, all kinds of sentences equally often, but for the share of easy ones."""
+    easy = round(size.easy * count)
+    parts = [referring_scenes.scenes("train", count - easy, seed, size=size.image)] if easy < count else []
+    if easy:
+        parts.append(referring_scenes.scenes("train", easy, seed, size=size.image, kinds=("attribute",)))
+    sets = [scene_set(part, tokenizer).tensors for part in parts]
+    return TensorDataset(*(torch.cat(tensors) for tensors in zip(*sets)))
 
 
 def scores(model: nn.Module, tokenizer: Tokenizer, count: int, size: int) -> dict[str, float]:
