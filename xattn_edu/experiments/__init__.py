@@ -119,7 +119,12 @@ EXPERIMENTS = {
         "the same with LAVT, without each of its parts, and fused in the decoder, same encoder and budget (notebook 12)",
         lavt_ablation,
         {"model": tuple(MODELS)},
-        keep_weights=("lavt", "lavt_pwam"),
+        keep_weights=("lavt",),
+    ),
+    "lavt-words": Experiment(
+        "LAVT with MiniLM's words, frozen: what it makes of words it was never trained on (notebook 12; needs MiniLM)",
+        lavt_ablation,
+        {"model": ("lavt",), "language": ("minilm",)},
     ),
 }
 
