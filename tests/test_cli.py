@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from data.miniature_refcoco import miniature
+from PIL import Image
 
 from xattn_edu import experiments
 from xattn_edu.cli import main
@@ -180,3 +181,115 @@ def test_convert_refer_names_what_is_wrong_and_writes_nothing(arguments, named, 
     assert main(["convert-refer", str(small.root), *arguments, str(out)]) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and named in error and not out.exists()
+
+
+# --- a model in use: the numbers and pictures are tested in test_segmenter.py
+
+
+@pytest.fixture(scope="module")
+def lavt(tmp_path_factory):
+    """A small LAVT as it was published, and its options."""
+    from transformers import BertTokenizerFast
+
+    from xattn_edu.convert import lavt_to_published
+    from xattn_edu.language import SPECIAL, SmallBert
+    from xattn_edu.lavt import lavt_swin
+
+    folder = tmp_path_factory.mktemp("lavt")
+    words = [*SPECIAL, *"the left right man in red grey dog café sign".split()]
+    torch.manual_seed(0)
+    model = lavt_swin(8, (1, 1, 1), (1, 1, 1), window=3, language=SmallBert(len(words), 16, 1, 1))
+    torch.save(lavt_to_published(model.state_dict()), folder / "small.pth")
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
+    return ["--checkpoint", str(folder / "small.pth"), "--tokenizer", str(folder), "--size", "32", "--device", "cpu"]
+
+
+def test_evaluate_lavt_prints_the_scores_stops_and_goes_on(lavt, tmp_path, capsys, monkeypatch):
+    from xattn_edu import evaluation
+
+    monkeypatch.chdir(tmp_path)
+    small = miniature(tmp_path / "data")
+    command = ["evaluate", "lavt", *lavt, "--refcoco", str(small.root), "--no-check-counts", "--split", "train"]
+    command += ["--batch-size", "1"]
+    written, left = evaluation.overlaps, [1]
+
+    def stopping(*masks):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return written(*masks)
+
+    for ref in small.refs:
+        ref["split"] = "train"
+    small.write()
+    monkeypatch.setattr(evaluation, "overlaps", stopping)
+    left[0] = 3
+    assert main(command) == 130
+    assert capsys.readouterr().err == "xattn: interrupted; the same command continues where it stopped\n"
+    out = tmp_path / "refcoco_unc_train_small.json"
+    assert not out.exists() and (tmp_path / f"{out.name}.partial").exists()
+    left[0] = 5
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    lines = printed.splitlines()
+    assert lines[0] == "small.pth on refcoco train (unc), masks compared at 32 x 32"
+    assert lines[1] == "8 expressions for 5 referents (published: 42,404) in 3 images"
+    assert [line.split()[0] for line in lines[4:11]] == ["oIoU", "mIoU", *(f"P@0.{x}" for x in range(5, 10))]
+    scores = json.loads(out.read_text())["scores"]
+    assert lines[4].split() == f"oIoU {100 * scores['oIoU']['score']:.2f}".split() + lines[4].split()[2:]
+    assert lines[-1] == f"{out.name}: written"
+    assert main(command) == 0
+    assert capsys.readouterr().out == printed.replace("written", "stored before, nothing was computed")
+    assert main([*command, "--at", "original"]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "belongs to another evaluation (compared_at: 32 x 32 there" in error
+
+
+def test_evaluate_lavt_refuses_a_split_that_is_not_whole(lavt, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    root = str(miniature(tmp_path / "data").root)
+    assert main(["evaluate", "lavt", *lavt, "--refcoco", root]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "published were 3,811" in error and "--no-check-counts" in error
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_segment_draws_a_picture_and_says_what_it_could_not_read(lavt, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (60, 40), "red").save("street.jpg")
+    command = ["segment", "street.jpg", "the man on the left", *lavt]
+    assert main(command) == 0
+    printed = capsys.readouterr()
+    assert printed.err == "xattn: the model does not know 'on': its tokenizer has no pieces for that\n"
+    assert printed.out.startswith("street_segmented.png: ")
+    before = (tmp_path / "street_segmented.png").read_bytes()
+    assert before.startswith(b"\x89PNG")
+    assert main(command) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "street_segmented.png is there already" in error and "--force" in error
+    assert main([*command, "--force", "--stage", "1"]) == 0
+    assert (tmp_path / "street_segmented.png").read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["none.jpg", "the man"], "none.jpg is no file: name an image"),
+        (["text.txt", "the man"], "text.txt is no image that can be read"),
+        (["street.jpg", ""], "an expression names a thing in the image"),
+        (["street.jpg", "the man", "--stage", "9"], "the model has the stages 1 to 3, given 9"),
+        (["street.jpg", "the man", "--out", "x.jpg"], "must end in .png"),
+        (["street.jpg", "the man", "--checkpoint", "none.pth"], "none.pth is no file"),
+        (["street.jpg", "the man", "--tokenizer", "./none"], "./none is no folder"),
+        (["street.jpg", "the man", "--device", "tpu"], "no device 'tpu'"),
+    ],
+)
+def test_segment_names_what_is_wrong_in_one_line(arguments, named, lavt, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (60, 40), "red").save("street.jpg")
+    (tmp_path / "text.txt").write_text("text")
+    assert main(["segment", *lavt, *arguments]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and error.startswith("xattn: ") and named in error
+    assert not list(tmp_path.glob("*.png"))

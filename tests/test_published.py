@@ -8,6 +8,8 @@ from xattn_edu.published import (
     CROSSVIT_FUSIONS,
     CROSSVIT_MODELS,
     CROSSVIT_TRANSFORMERS,
+    LAVT_ABLATION,
+    LAVT_RESULTS,
     VIT_PATCH_SIZES,
 )
 
@@ -168,3 +170,63 @@ def test_notes_say_what_the_cells_do_not():
     for words in ("Peceiver", "star", "recomputed"):
         assert words in CROSSVIT_TRANSFORMERS.note
     assert "V100, batch 64" in CROSSVIT_DEIT.note
+
+
+LAVT = {  # as printed, without the references' numbers; of table 2, "✓" for a tick and "-" for none
+    1: """
+DMN | SRU | 49.78 | 54.83 | 45.13 | 38.88 | 44.22 | 32.29 | - | - | 36.76
+RRN | LSTM | 55.33 | 57.26 | 53.93 | 39.75 | 42.15 | 36.11 | - | - | 36.45
+MAttNet | Bi-LSTM | 56.51 | 62.37 | 51.70 | 46.67 | 52.39 | 40.08 | 47.64 | 48.61 | -
+CMSA | None | 58.32 | 60.61 | 55.09 | 43.76 | 47.60 | 37.89 | - | - | 39.98
+CAC | Bi-LSTM | 58.90 | 61.77 | 53.81 | - | - | - | 46.37 | 46.95 | 44.32
+STEP | Bi-LSTM | 60.04 | 63.46 | 57.97 | 48.19 | 52.33 | 40.41 | - | - | 46.40
+BRINet | LSTM | 60.98 | 62.99 | 59.21 | 48.17 | 52.32 | 42.11 | - | - | 48.04
+CMPC | LSTM | 61.36 | 64.53 | 59.64 | 49.56 | 53.44 | 43.23 | - | - | 49.05
+LSCM | LSTM | 61.47 | 64.99 | 59.55 | 49.34 | 53.12 | 43.50 | - | - | 48.05
+CMPC+ | LSTM | 62.47 | 65.08 | 60.82 | 50.25 | 54.04 | 43.47 | - | - | 49.89
+MCN | Bi-GRU | 62.44 | 64.20 | 59.71 | 50.62 | 54.99 | 44.69 | 49.22 | 49.40 | -
+EFN | Bi-GRU | 62.76 | 65.69 | 59.67 | 51.50 | 55.24 | 43.01 | - | - | 51.93
+BUSNet | Self-Att | 63.27 | 66.41 | 61.39 | 51.76 | 56.87 | 44.13 | - | - | 50.56
+CGAN | Bi-GRU | 64.86 | 68.04 | 62.07 | 51.03 | 55.51 | 44.06 | 51.01 | 51.69 | 46.54
+LTS | Bi-GRU | 65.43 | 67.76 | 63.08 | 54.21 | 58.32 | 48.02 | 54.40 | 54.25 | -
+VLT | Bi-GRU | 65.65 | 68.29 | 62.73 | 55.50 | 59.20 | 49.36 | 52.99 | 56.65 | 49.76
+LAVT | BERT | 72.73 | 75.82 | 68.79 | 62.14 | 68.38 | 55.10 | 61.24 | 62.09 | 60.50
+""",
+    2: """
+LP and PWAM | ✓ | ✓ | 84.46 | 75.28 | 34.30 | 72.73 | 74.46
+PWAM alone | - | ✓ | 81.46 | 70.80 | 30.95 | 70.78 | 71.96
+LP alone | ✓ | - | 81.76 | 72.76 | 32.46 | 71.03 | 72.31
+neither | - | - | 77.87 | 66.93 | 27.95 | 68.82 | 68.87
+""",
+}
+LAVT_TABLES = {1: LAVT_RESULTS, 2: LAVT_ABLATION}
+
+
+@pytest.mark.parametrize("number", list(LAVT))
+def test_lavts_tables_are_the_printed_ones(number):
+    table = LAVT_TABLES[number]
+    printed = [line.split(" | ") for line in LAVT[number].strip().splitlines()]
+    assert [[name, *row.values()] for name, row in table.rows.items()] == [
+        [name, *map(cell, cells)] for name, *cells in printed
+    ]
+    assert len({tuple(row) for row in table.rows.values()}) == 1  # the same columns in every row
+    assert table.source == f"Yang et al., LAVT (CVPR 2022), table {number}"
+
+
+def test_the_lead_of_lavt_over_vlt():
+    ahead = {
+        column: round(LAVT_RESULTS.rows["LAVT"][column] - LAVT_RESULTS.rows["VLT"][column], 2)
+        for column in LAVT_RESULTS.rows["LAVT"]
+        if column != "language model"
+    }
+    assert list(ahead.values()) == [7.08, 7.53, 6.06, 6.64, 9.18, 5.74, 8.25, 5.44, 10.74]
+
+
+def test_the_full_model_of_the_ablation_is_the_one_of_table_1():
+    assert LAVT_ABLATION.rows["LP and PWAM"]["oIoU"] == LAVT_RESULTS.rows["LAVT"]["RefCOCO val"]
+
+
+def test_lavts_notes_say_what_is_not_like_for_like():
+    for words in ("65.65", "mean IoU", "0.35", "another image encoder", "UMD", "Google"):
+        assert words in LAVT_RESULTS.note
+    assert "RefCOCO val" in LAVT_ABLATION.note

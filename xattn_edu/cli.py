@@ -1,4 +1,4 @@
-"""The command `xattn`: run the course's experiments again, and convert data sets, from the shell."""
+"""The command `xattn`: run the course's experiments again, use and evaluate models, and convert data sets."""
 
 import argparse
 import itertools
@@ -6,6 +6,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from xattn_edu import experiments, tables
 from xattn_edu.data import refer
@@ -18,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return options.run(options)
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError, ModuleNotFoundError) as error:
         print(f"xattn: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -56,7 +57,82 @@ def _parser() -> argparse.ArgumentParser:
     converter.add_argument("split_by", help="unc, google or umd")
     converter.add_argument("out", type=Path, help="JSON file to write")
     converter.set_defaults(run=_convert_refer)
+    _add_evaluate(commands)
+    _add_segment(commands)
     return parser
+
+
+def _add_evaluate(commands: Any) -> None:
+    evaluate = commands.add_parser("evaluate", help="evaluate a model on a data set from your disk")
+    lavt = evaluate.add_subparsers(required=True, metavar="model").add_parser(
+        "lavt",
+        help="the published evaluation on RefCOCO, RefCOCO+ or G-Ref",
+        description="oIoU, mIoU and P@X on RefCOCO, RefCOCO+ or G-Ref: one mask for each sentence of each referent. An "
+        "interrupted evaluation goes on with the same command.",
+    )
+    _add_model(lavt)
+    lavt.add_argument(
+        "--refcoco", required=True, type=Path, metavar="DIR", help="folder of REFER's files, or a file of convert-refer"
+    )
+    lavt.add_argument("--dataset", default="refcoco", choices=refer.USUAL, help="(default refcoco)")
+    lavt.add_argument("--split", default="val", help="val, testA, testB, test or train (default val)")
+    lavt.add_argument("--split-by", help="unc, google or umd (default unc; for refcocog umd)")
+    lavt.add_argument("--images", type=Path, metavar="DIR", help="COCO's train2014, if not in a usual place below DIR")
+    lavt.add_argument(
+        "--check-counts",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="refuse a split with another number of referents than was published; --no-check-counts for a set of your own",
+    )
+    lavt.add_argument(
+        "--at",
+        choices=("network", "original"),
+        default="network",
+        help="compare masks in the network's squashed square, as published, or in the image's own pixels",
+    )
+    lavt.add_argument("--batch-size", type=int, default=8, metavar="N", help="sentences at a time (default 8)")
+    lavt.add_argument(
+        "--out", type=Path, metavar="FILE", help="JSON to write (default DATASET_BY_SPLIT_CHECKPOINT.json, here)"
+    )
+    lavt.set_defaults(run=_evaluate)
+
+
+def _add_segment(commands: Any) -> None:
+    segment = commands.add_parser(
+        "segment",
+        help="find in an image what an expression names",
+        description="Draw what a model finds in an image, and what its pixels read of each word, as a PNG.",
+    )
+    segment.add_argument("image", type=Path, help="a .jpg, .png or another image that Pillow reads")
+    segment.add_argument("expression", help='what to find, such as "the man in red"')
+    _add_model(segment)
+    segment.add_argument(
+        "--stage", type=int, metavar="N", help="whose word maps are drawn, 1 the finest (default: the last but one)"
+    )
+    segment.add_argument("--out", type=Path, metavar="FILE", help="PNG to write (default IMAGE_segmented.png, here)")
+    segment.add_argument("--force", action="store_true", help="overwrite it")
+    segment.set_defaults(run=_segment)
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--checkpoint",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help="a published LAVT (.pth), or weights of results/ (.safetensors), which need none of the next five options",
+    )
+    parser.add_argument("--tokenizer", metavar="NAME", help="its BERT's, on the hub or a folder (bert-base-uncased)")
+    parser.add_argument("--size", type=int, metavar="PIXELS", help="images are squashed to this square (480)")
+    parser.add_argument("--window", type=int, metavar="N", help="resize Swin's windows (as in the file)")
+    parser.add_argument("--word-heads", type=int, metavar="N", help="PWAM's heads, which are in no file (1)")
+    parser.add_argument("--bert-heads", type=int, metavar="N", help="BERT's heads, which are in no file (width / 64)")
+    parser.add_argument("--device", default="auto", help="auto, cuda, mps or cpu (default auto)")
+
+
+def _model_settings(options: argparse.Namespace) -> dict[str, Any]:
+    names = ("tokenizer", "size", "window", "word_heads", "bert_heads", "device")
+    return {name: getattr(options, name) for name in names}
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -122,6 +198,51 @@ def _convert_refer(options: argparse.Namespace) -> int:
         note = "as published" if found == published else f"published were {published:,}"
         print(f"{split:<6}{found:>7,} referents, {note}")
     print(f"{options.out}: refer.load({str(options.out)!r}, ...) reads it")
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from xattn_edu import evaluation
+
+    split_by = options.split_by or refer.USUAL[options.dataset]
+    out = options.out or Path(f"{options.dataset}_{split_by}_{options.split}_{options.checkpoint.stem}.json")
+    try:
+        record, stored = evaluation.evaluate(
+            options.checkpoint,
+            options.refcoco,
+            out,
+            dataset=options.dataset,
+            split=options.split,
+            split_by=split_by,
+            images=options.images,
+            check_counts=options.check_counts,
+            at=options.at,
+            batch_size=options.batch_size,
+            **_model_settings(options),
+        )
+    except ValueError as error:  # an argument of Python's is an option here
+        raise ValueError(str(error).replace("check_counts=False", "--no-check-counts")) from error
+    print(evaluation.table(record))
+    print(f"\n{out}: {'stored before, nothing was computed' if stored else 'written'}")
+    return 0
+
+
+def _segment(options: argparse.Namespace) -> int:
+    from xattn_edu import segmenter
+
+    out = options.out or Path(f"{options.image.stem}_segmented.png")
+    share, remarks = segmenter.segment_file(
+        options.image,
+        options.expression,
+        options.checkpoint,
+        out,
+        stage=options.stage,
+        force=options.force,
+        **_model_settings(options),
+    )
+    for remark in remarks:
+        print(f"xattn: {remark}", file=sys.stderr)
+    print(f"{out}: {share:.1%} of the image" if share else f"{out}: nothing was found")
     return 0
 
 
