@@ -16,10 +16,11 @@ from numpy import ndarray
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from xattn_edu import crossvit, numpy_attention, transformer, vit
+from xattn_edu import crossvit, lavt, numpy_attention, transformer, vit
 from xattn_edu.attention import MultiHeadAttention, attention, causal_mask, merge_heads, split_heads
 from xattn_edu.attention import attention_rollout as reference_rollout
 from xattn_edu.costs import count, vit_macs
+from xattn_edu.metrics import mean_interval
 
 Answer = Callable[..., Any]
 
@@ -1064,3 +1065,446 @@ def pixels_ask_words(answer: Answer) -> str:
 def _pixels_ask(layer: MultiHeadAttention, words: Tensor, maps: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     output, weights = layer(maps.flatten(2).transpose(1, 2), words, mask, return_weights=True)
     return output.transpose(1, 2).unflatten(2, maps.shape[2:]), weights.unflatten(2, maps.shape[2:])
+
+
+# ------------------------------------------------------------------------------------------ 11 pixel-word attention
+
+
+@_exercise
+def gather_words(answer: Answer) -> str:
+    """gather_words(query, key, value, mask, heads): G' and the weights, padding out of play, scaled as in LAVT."""
+    for batch, pixels, words, width, heads in ((2, 5, 4, 6, 1), (3, 4, 6, 8, 2), (1, 6, 5, 9, 3)):
+        torch.manual_seed(20)
+        query, key, value = (torch.randn(batch, n, width, dtype=torch.double) for n in (pixels, words, words))
+        mask = torch.arange(words) < torch.tensor([[words - 1], [words - 3], [words - 2]])[:batch]
+        expected = _gather(query, key, value, mask, heads)
+        mistakes = {
+            "The scale is missing.": _gather(query * width**0.5, key, value, mask, heads),
+            "Padding is read: the mask is missing.": _gather(query, key, value, mask | True, heads),
+            "The mask is upside down: True is where a word counts.": _gather(query, key, value, ~mask, heads),
+            "LAVT divides by the root of all channels C, not of those of one head.": _gather(
+                query * heads**0.5, key, value, mask, heads
+            ),
+            "Softmax goes over the words, the last axis: each pixel divides its attention among them.": _gather(
+                query, key, value, mask, heads, over=2
+            ),
+            "The heads are not kept apart: split the channels first.": _gather(query, key, value, mask, 1),
+            "Each head works with its own channels: view alone mixes them with the tokens, see split_heads.": _gather(
+                query, key, value, mask, heads, split=lambda x, h: x.view(len(x), h, x.shape[1], -1)
+            ),
+        }
+        where = f"{pixels} pixels, {words} words, {heads} head{'s' * (heads > 1)}"
+        given = _two(answer(query.clone(), key.clone(), value.clone(), mask.clone(), heads), "G' and the weights")
+        for number, name in enumerate(("G'", "weights")):
+            causes = {cause: result[number] for cause, result in mistakes.items()}
+            _compare(given[number], expected[number], f"{name}, {where}", causes)
+
+        nothing = torch.zeros_like(mask)
+        given = _two(answer(query.clone(), key.clone(), value.clone(), nothing, heads), "G' and the weights")
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in given):
+            raise Wrong("a sentence of padding alone: not finite. Masked scores must be very low, -1e4, not -inf.")
+        if not _close(given[0], torch.zeros_like(query)):
+            raise Wrong("a sentence of padding alone: G' must be 0. The values of padding must be 0, too.")
+    return "right: each pixel has asked the words, none has read padding, and nothing said is 0"
+
+
+def _two(given: Any, names: str) -> tuple[Any, Any]:
+    if given is None:
+        raise Wrong("it returns None: is the return statement missing?")
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        raise Wrong(f"return two tensors, {names}, given a {type(given).__name__}")
+    return given[0], given[1]
+
+
+def _gather(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, heads: int, over: int = -1, split: Any = split_heads
+) -> tuple[Tensor, Tensor]:
+    scores = split(query, heads) @ split(key, heads).transpose(-1, -2) / query.shape[-1] ** 0.5
+    weights = scores.masked_fill(~mask[:, None, None], -1e4).softmax(dim=over)
+    return merge_heads(weights @ split(value * mask[..., None], heads)), weights
+
+
+@_exercise
+def norm_over_pixels(answer: Answer) -> str:
+    """norm_over_pixels(pixels): each channel of each image (batch, pixel, channel) to mean 0 and variance 1."""
+    for batch, size, width in ((2, 6, 4), (3, 5, 5), (1, 9, 3)):
+        torch.manual_seed(21)
+        pixels = torch.randn(batch, size, width, dtype=torch.double) * torch.rand(width) + torch.randn(batch, 1, width)
+        pixels[..., 0] = 0.003 * pixels[..., 0]  # hardly any variance: eps is seen
+
+        def normed(axes: Any, unbiased: bool = False, eps: float = 1e-5, x: Tensor = pixels) -> Tensor:
+            variance, mean = torch.var_mean(x, dim=axes, correction=int(unbiased), keepdim=True)
+            return (x - mean) / (variance + eps).sqrt()
+
+        variance, mean = torch.var_mean(pixels, dim=1, correction=0, keepdim=True)
+        causes = {
+            "That is a layer norm, over the channels: the norm goes over the pixels.": normed(2),
+            "That is a batch norm: each image is normed by itself.": normed((0, 1)),
+            "Each channel is normed by itself.": normed((1, 2)),
+            "Divide by the number of pixels, not by one less: correction=0.": normed(1, unbiased=True),
+            "eps = 1e-5 is missing.": normed(1, eps=0),
+            "eps is added to the variance, under the root, not to the deviation.": (pixels - mean)
+            / (variance.sqrt() + 1e-5),
+            "The mean is still in it.": pixels / (variance + 1e-5).sqrt(),
+            "The mean is gone, the deviation is not 1 yet.": pixels - mean,
+            "Divide by the root of the variance.": (pixels - mean) / (variance + 1e-5),
+        }
+        given = answer(pixels.clone())
+        _compare(given, normed(1), f"(batch, pixel, channel) = {(batch, size, width)}", causes)
+        same = torch.randn(batch, 1, width, dtype=torch.double).expand(-1, size, -1)
+        given = answer(same.clone())
+        if not bool(torch.isfinite(given).all()) or not np.allclose(given, 0, atol=1e-3):
+            raise Wrong("all pixels alike: expected 0. eps keeps the division finite.")
+    return "right: of each channel only what differs between the pixels is left"
+
+
+@_exercise
+def gated(answer: Answer) -> str:
+    """gated(maps, fused, first, second): E = V + gate(F) * F, the gate of two linear layers, a ReLU and a tanh."""
+    for batch, rows, columns, width in ((2, 2, 3, 5), (1, 4, 4, 3), (3, 1, 2, 8)):
+        torch.manual_seed(22)
+        maps, fused = torch.randn(2, batch, rows, columns, width, dtype=torch.double)
+        first, second = (nn.Linear(width, width, bias=False).double() for _ in range(2))
+        for layer in (first, second):
+            nn.init.normal_(layer.weight, std=0.7 / width**0.5)
+        gate = second(first(fused).relu()).tanh()
+        causes = {
+            "The gate is a factor: it is multiplied by F. So it stands, it is a feed-forward layer.": maps + gate,
+            "The gate is a factor of F, not of V.": maps + gate * maps,
+            "V is missing: the gated F is added to it.": gate * fused,
+            "The gate is missing: it weighs F.": maps + fused,
+            "LAVT's gate ends in a tanh, from -1 to 1, not in a sigmoid.": maps
+            + second(first(fused).relu()).sigmoid() * fused,
+            "The tanh is missing.": maps + second(first(fused).relu()) * fused,
+            "The ReLU between the layers is missing.": maps + second(first(fused)).tanh() * fused,
+            "A ReLU, not a GELU, stands between the layers.": maps
+            + second(nn.functional.gelu(first(fused))).tanh() * fused,
+            "The layers are in the wrong order.": maps + first(second(fused).relu()).tanh() * fused,
+            "The gate reads F, not V.": maps + second(first(maps).relu()).tanh() * fused,
+            "V and F have changed places.": fused + second(first(maps).relu()).tanh() * maps,
+            "The gate weighs F, and V goes on as it is: no mixing of the two.": maps * (1 - gate) + gate * fused,
+        }
+        where = f"maps {rows} x {columns}, width {width}"
+        _compare(answer(maps.clone(), fused.clone(), first, second), maps + gate * fused, where, causes)
+    return "right: V goes on as it is, and of F what the gate lets through"
+
+
+# ----------------------------------------------------------------------------------------------------------- 12 LAVT
+
+
+@_exercise
+def lavt_stage(answer: Answer) -> str:
+    """lavt_stage(blocks, fusion, pathway, norm, maps, words, mask): what goes to the decoder, and what goes on."""
+    for batch, rows, columns, width, words_width in ((2, 3, 4, 8, 6), (1, 5, 2, 6, 4)):
+        torch.manual_seed(30)
+        blocks = nn.Sequential(nn.Linear(width, width), nn.Tanh())
+        fusion, pathway = lavt.PixelWordAttention(width, words_width), lavt.LanguagePathway(width)
+        norm = nn.LayerNorm(width)
+        for parameter in (*pathway.parameters(), *norm.parameters()):
+            nn.init.normal_(parameter, std=0.7)
+        maps, words = torch.randn(batch, rows, columns, width), torch.randn(batch, 5, words_width)
+        mask = torch.arange(5) < torch.tensor([[5], [3]])[:batch]
+
+        vision = blocks(maps)
+        fused = fusion(vision, words, mask)
+        onward = pathway(vision, fused)
+        expected, gated = (norm(fused), onward), onward - vision
+        mistakes = {
+            "The decoder gets F itself: the gate is only for what goes on.": (norm(gated), onward),
+            "The decoder gets F, what the words said, not E, what goes on.": (norm(onward), onward),
+            "The norm on the way to the decoder is missing.": (fused, onward),
+            "The norm is on the way to the decoder; what goes on is not normed.": (norm(fused), norm(onward)),
+            "What goes on is V + gate(F) * F: did you return the gated F alone?": (norm(fused), gated),
+            "What goes on passes the gate: V + F is the row without it.": (norm(fused), vision + fused),
+            "The words have no part in what goes on.": (norm(fused), vision),
+            "PWAM reads V, what the blocks made, not what came into the stage.": (
+                norm(fusion(maps, words, mask)),
+                pathway(vision, fusion(maps, words, mask)),
+            ),
+            "The blocks come first.": (norm(fusion(maps, words, mask)), pathway(maps, fusion(maps, words, mask))),
+            "pathway(V, F) adds V itself.": (norm(fused), vision + onward),
+            "pathway takes V first, then F.": (norm(fused), pathway(fused, vision)),
+            "Return what goes to the decoder first.": (onward, norm(fused)),
+        }
+        given = _two(
+            answer(blocks, fusion, pathway, norm, maps.clone(), words.clone(), mask.clone()), "decoder's and E"
+        )
+        for number, name in enumerate(("to the decoder", "onward")):
+            causes = {cause: result[number] for cause, result in mistakes.items()}
+            _compare(given[number], expected[number], f"{name}, {rows} x {columns} pixels", causes)
+    return "right: the decoder hears what the words said, the next stage a gated share of it"
+
+
+@_exercise
+def join_levels(answer: Answer) -> str:
+    """join_levels(coarse, fine, convolutions): one level of the decoder, maps (batch, channel, row, column)."""
+    for batch, small, large, widths in (
+        (2, (3, 3), (5, 6), (6, 4)),
+        (1, (2, 4), (4, 8), (3, 5)),
+        (3, (4, 3), (7, 6), (4, 4)),
+    ):
+        torch.manual_seed(31)
+        coarse, fine = torch.randn(batch, widths[0], *small), torch.randn(batch, widths[1], *large)
+        convolutions = nn.Conv2d(sum(widths), 3, kernel_size=3, padding=1)
+
+        def joined(order: int = 1, coarse: Tensor = coarse, fine: Tensor = fine, **how: Any) -> Tensor:
+            resized = nn.functional.interpolate(coarse, fine.shape[2:], **how)
+            return torch.cat([resized, fine][::order], dim=1)
+
+        bilinear = {"mode": "bilinear", "align_corners": True}
+        expected = convolutions(joined(**bilinear))
+        causes = {
+            "The corners are not on the corners: align_corners=True.": convolutions(
+                joined(mode="bilinear", align_corners=False)
+            ),
+            "That is the nearest pixel: between pixels, be bilinear.": convolutions(joined(mode="nearest")),
+            "The coarse maps come first, then the fine ones: the convolution's channels have an order.": convolutions(
+                joined(-1, **bilinear)
+            ),
+            "The convolutions are missing.": joined(**bilinear),
+        }
+        given = answer(coarse.clone(), fine.clone(), convolutions)
+        _compare(given, expected, f"{small[0]} x {small[1]} to {large[0]} x {large[1]} pixels", causes)
+    return "right, also where the finer stage is not twice as large"
+
+
+@_exercise
+def paired_lead(answer: Answer) -> str:
+    """paired_lead(a, b): mean and half-width of the 95 % interval of a - b, over the seeds that both have."""
+    cases = [
+        ({0: 0.41, 1: 0.36, 2: 0.44, 3: 0.39, 4: 0.43}, {4: 0.40, 3: 0.37, 2: 0.41, 1: 0.35, 0: 0.37}),
+        ({2: 0.30, 0: 0.52, 7: 0.45, 9: 0.20}, {0: 0.47, 7: 0.47, 5: 0.11, 2: 0.21}),
+        ({0: 10.0, 1: 12.0}, {1: 11.5, 0: 10.5, 3: 40.0}),
+    ]
+    for a, b in cases:
+        seeds = sorted(a.keys() & b.keys())
+        differences = np.array([a[seed] - b[seed] for seed in seeds])
+        interval = mean_interval(differences)
+        expected = interval.mean, interval.half
+        where = f"seeds {list(a)} and {list(b)}"
+        given = _two(answer(dict(a), dict(b)), "the mean lead and half of its interval's width")
+        numbers = tuple(float(number) for number in given)
+        if np.allclose(numbers, expected, rtol=1e-5, atol=1e-9):
+            continue
+        n, sides = len(differences), (mean_interval(a.values()), mean_interval(b.values()))
+        causes = {
+            "Seeds that only one of them has do not count; match by seed, not by place.": tuple(
+                mean_interval(x - y for x, y in zip(a.values(), b.values()))
+            )[:2],
+            "That is b - a.": (-expected[0], expected[1]),
+            "1.96 holds for many seeds; for few, Student's t is larger.": (
+                expected[0],
+                1.96 * differences.std(ddof=1) / n**0.5,
+            ),
+            "With few seeds, divide by n - 1 in the variance.": (
+                expected[0],
+                expected[1] * differences.std() / differences.std(ddof=1),
+            ),
+            "That is the spread of seeds, not of their mean: divide by the root of n.": (
+                expected[0],
+                expected[1] * n**0.5,
+            ),
+            "That is the whole width; half of it is asked for.": (expected[0], 2 * expected[1]),
+            "The seeds are paired: take the differences first, then their interval.": (
+                expected[0],
+                sides[0].half + sides[1].half,
+            ),
+            "The mean is right; the intervals of both sides say nothing of their differences.": (
+                expected[0],
+                float(np.hypot(sides[0].half, sides[1].half)),
+            ),
+        }
+        cause = next((cause for cause, pair in causes.items() if np.allclose(numbers, pair, rtol=1e-4, atol=1e-9)), "")
+        raise Wrong(
+            f"{where}: expected {expected[0]:.4f} and {expected[1]:.4f}, given {numbers[0]:.4f} and {numbers[1]:.4f}. {cause}"
+        )
+    return "right: seed by seed, and honest about few of them"
+
+
+# ------------------------------------------------------------------------------------------ 13 choosing keys and values
+
+
+@_exercise
+def cross_attention_macs(answer: Answer) -> str:
+    """cross_attention_macs(queries, keys, width, context_width): a whole layer's MACs, four projections, two products."""
+    for queries, keys, width, context_width in ((197, 197, 384, 384), (1, 401, 384, 192), (900, 20, 128, 768)):
+        layer = MultiHeadAttention(width, 1, context_width)
+        tokens, context = torch.zeros(1, queries, width), torch.zeros(1, keys, context_width)
+        expected = count(layer, tokens, context).macs
+        asking, answering, products = queries * width**2, keys * context_width * width, queries * keys * width
+        causes = {
+            "The two products, q k^T and A v, are missing.": expected - 2 * products,
+            "There are two products: q k^T and A v.": expected - products,
+            "The output projection is missing: one more width x width matrix for each query.": expected - asking,
+            "A key and a value are made of each token of the context: two projections.": expected - answering,
+            "Keys and values are made from the context: their matrices are context_width x width.": expected
+            + 2 * (keys * width**2 - answering),
+            "Queries and outputs are as many as the queries, not as the keys.": expected
+            + 2 * (keys - queries) * width**2,
+            "Keys and values are as many as the keys, not as the queries.": expected
+            + 2 * (queries - keys) * context_width * width,
+            "The output has as many tokens as there are queries.": expected + (keys - queries) * width**2,
+            "The products run over queries x keys, not over the queries squared.": expected
+            + 2 * (queries**2 * width - products),
+            "The products run over queries x keys, not over the keys squared.": expected
+            + 2 * (keys**2 * width - products),
+            "A multiply-add counts once, as in the papers.": 2 * expected,
+        }
+        where = f"{queries} queries, {keys} keys, width {width}, context {context_width} wide"
+        _compare(answer(queries, keys, width, context_width), expected, where, causes)
+    return "right: once for each query, once for each key, and once for each pair"
+
+
+@_exercise
+def look_up(answer: Answer) -> str:
+    """look_up(layer, tokens, keys_from, values_from, mask): keys from one source, the values from another."""
+    for batch, queries, keys, width, context_width, heads in (
+        (2, 3, 5, 8, 6, 2),
+        (3, 4, 4, 6, 6, 3),
+        (1, 6, 3, 4, 5, 1),
+    ):
+        torch.manual_seed(30)
+        layer = MultiHeadAttention(width, heads, context_width).double()
+        for parameter in layer.parameters():
+            nn.init.normal_(parameter, std=0.6)
+        tokens = torch.randn(batch, queries, width, dtype=torch.double)
+        one, other = torch.randn(2, batch, keys, context_width, dtype=torch.double)
+        mask = torch.arange(keys) < torch.tensor([[keys - 1], [keys - 2], [keys - 3]])[:batch]
+
+        def looked_up(
+            asked: Tensor, told: Tensor, seen: Tensor | None, layer: Any = layer, x: Tensor = tokens
+        ) -> Tensor:
+            pair = layer.keys_and_values(asked)[0], layer.keys_and_values(told)[1]
+            return layer.attend(x, *pair, None if seen is None else seen[:, None])[0]
+
+        expected = looked_up(one, other, mask)
+        bare = copy.deepcopy(layer)
+        bare.output = nn.Identity()
+        causes = {
+            "The keys came from the source of the values.": looked_up(other, other, mask),
+            "The values came from the source of the keys.": looked_up(one, one, mask),
+            "Keys and values changed places.": looked_up(other, one, mask),
+            "Padding is looked at: the mask is missing.": looked_up(one, other, None),
+            "The mask is upside down: True is where a key counts.": looked_up(one, other, ~mask),
+            "The output projection is missing.": looked_up(one, other, mask, layer=bare),
+            "No residual: what was looked up is asked for, by itself.": tokens + expected,
+        }
+        if queries == keys and width == context_width:
+            causes["The tokens ask; they are no keys."] = looked_up(tokens, other, mask)
+            causes["The tokens ask; they are no values."] = looked_up(one, tokens, mask)
+        given = answer(layer, tokens.clone(), one.clone(), other.clone(), mask.clone())
+        if isinstance(given, tuple):
+            raise Wrong("attend returns two things, the output and the weights: return the output alone")
+        _compare(given, expected, f"{queries} queries, {keys} keys, {heads} heads", causes)
+    return "right: keys decide where to look, values what is found there"
+
+
+@_exercise
+def own_cross_attention(answer: Answer) -> str:
+    """A class, answer(width, context_width, heads); its forward(tokens, context, mask): the new tokens and the weights."""
+    for batch, queries, keys, width, context_width, heads in (
+        (2, 3, 5, 8, 6, 2),
+        (3, 4, 4, 6, 6, 3),
+        (1, 5, 4, 4, 7, 1),
+    ):
+        torch.manual_seed(31)
+        module = answer(width, context_width, heads)
+        _check_parts(module, {"query": width, "key": context_width, "value": context_width, "output": width}, width)
+        module = module.double()
+        for parameter in module.parameters():
+            nn.init.normal_(parameter, std=0.6)
+        nn.init.normal_(module.norm.weight, mean=1.0, std=0.3)
+        tokens = 2 + torch.randn(batch, queries, width, dtype=torch.double)
+        context = torch.randn(batch, keys, context_width, dtype=torch.double)
+        mask = torch.arange(keys) < torch.tensor([[keys - 1], [keys - 2], [keys - 3]])[:batch]
+
+        step = functools.partial(_own, module, heads=heads, tokens=tokens, context=context, mask=mask)
+        mistakes = {
+            "Padding is looked at: the mask is missing.": step(mask=mask | True),
+            "The mask is upside down: True is where a token of the context counts.": step(mask=~mask),
+            "The division by sqrt(d) is missing.": step(scale=1),
+            "d is the width of a head, not of the layer.": step(scale=width**0.5),
+            "Softmax goes over the keys, the last axis.": step(over=2),
+            "Padding is masked after the softmax: the weights of a query no longer add up to 1.": step(late=True),
+            "The heads are not kept apart: split the channels first.": step(heads=1),
+            "Each head works with its own channels: view alone mixes them with the tokens, see split_heads.": step(
+                split=lambda x, h: x.reshape(len(x), h, x.shape[1], -1)
+            ),
+            "Merge the heads with merge_heads: a reshape alone mixes channels and tokens.": step(
+                merge=lambda x: x.reshape(len(x), x.shape[2], -1)
+            ),
+            "The residual is missing: what was found is added to the tokens.": step(residual=0),
+            "The residual is the tokens as they came, not normed.": step(residual="normed"),
+            "The norm is missing: queries are made of self.norm(tokens).": step(norm=nn.Identity()),
+            "The output projection is missing.": step(output=nn.Identity()),
+        }
+        if width == context_width:
+            normed = module.norm(context)
+            mistakes["The norm is that of the tokens; the context comes as it is."] = step(context=normed)
+            if queries == keys:
+                asked = module.norm(tokens)
+                mistakes["This is self-attention: keys and values come from the context."] = step(context=asked)
+                mistakes["The keys came from the tokens."] = step(keys=asked)
+                mistakes["The values came from the tokens."] = step(values=asked)
+        where = f"{queries} queries, {keys} keys, {heads} head{'s' * (heads > 1)}"
+        given = _two(module(tokens.clone(), context.clone(), mask.clone()), "the new tokens and the weights")
+        right = step()
+        mistakes = {cause: pair for cause, pair in mistakes.items() if not all(map(_close, pair, right))}
+        known = [cause for cause, pair in mistakes.items() if all(map(_close, given, pair))]
+        if known:
+            raise Wrong(f"{where}: {known[0]}")
+        # The weights first: a mistake in them shows in the tokens, too, and would be looked for there.
+        for number, name in ((1, "weights"), (0, "new tokens")):
+            differ = {
+                cause: pair[number] for cause, pair in mistakes.items() if not _close(pair[number], right[number])
+            }
+            _compare(given[number], right[number], f"{name}, {where}", differ)
+    return "right: a cross-attention of your own, with padding out of play"
+
+
+def _check_parts(module: Any, widths: dict[str, int], width: int) -> None:
+    """Raise Wrong unless the module has a norm and the four projections, each from its width to the layer's."""
+    if not isinstance(module, nn.Module):
+        raise Wrong(f"a class that is an nn.Module is asked for, given what makes a {type(module).__name__}")
+    if not isinstance(getattr(module, "norm", None), nn.LayerNorm):
+        raise Wrong("self.norm, the LayerNorm of the tokens, is missing")
+    for name, wide in widths.items():
+        layer = getattr(module, name, None)
+        if not isinstance(layer, nn.Linear):
+            raise Wrong(f"self.{name} must be an nn.Linear, given {type(layer).__name__}")
+        if (layer.in_features, layer.out_features) != (wide, width):
+            source = "the context" if name in ("key", "value") else "the tokens"
+            hint = "it reads what the heads found" if name == "output" else f"it reads {source}"
+            given = f"given {layer.in_features} to {layer.out_features}"
+            raise Wrong(f"self.{name} must lead from {wide} channels to {width} ({hint}), {given}")
+
+
+def _own(
+    module: Any,
+    heads: int,
+    tokens: Tensor,
+    context: Tensor,
+    mask: Tensor,
+    *,
+    scale: float | None = None,
+    over: int = -1,
+    late: bool = False,
+    split: Any = split_heads,
+    merge: Any = merge_heads,
+    residual: Any = 1,
+    norm: Any = None,
+    output: Any = None,
+    keys: Tensor | None = None,
+    values: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The new tokens and the weights, or those of a mistake."""
+    normed = (norm or module.norm)(tokens)
+    query = split(module.query(normed), heads)
+    key, value = (
+        split(layer(context if source is None else source), heads)
+        for layer, source in ((module.key, keys), (module.value, values))
+    )
+    scores, seen = query @ key.transpose(-1, -2) / (scale or query.shape[-1] ** 0.5), mask[:, None, None]
+    weights = scores.softmax(over) * seen if late else scores.masked_fill(~seen, -1e9).softmax(over)
+    told = (output or module.output)(merge(weights @ value))
+    return told + (normed if residual == "normed" else residual * tokens), weights

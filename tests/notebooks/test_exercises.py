@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 from einops import rearrange
+from torch.nn import functional as F
 
 from xattn_edu import exercises
-from xattn_edu.attention import attention, attention_rollout, causal_mask
+from xattn_edu.attention import attention, attention_rollout, causal_mask, merge_heads, split_heads
+from xattn_edu.metrics import mean_interval
 from xattn_edu.numpy_attention import softmax
 from xattn_edu.vit import patchify
 
@@ -250,6 +252,83 @@ def _ask(layer, maps, words, mask, turn=False, cut=False, scale=1.0, head_mean=F
     output = output.reshape(maps.shape) if cut else output.transpose(1, 2).unflatten(2, maps.shape[2:])
     weights = weights.unflatten(2, maps.shape[2:])
     return output, weights.transpose(2, 3) if swap_weights else weights
+
+
+def _gather(q, k, v, m, h, scale=None, fill=-1e4, values=True, dim=-1, split=split_heads):
+    scores = split(q, h) @ split(k, h).transpose(-1, -2) / (scale or q.shape[-1]) ** 0.5
+    weights = scores.masked_fill(~m[:, None, None], fill).softmax(dim)
+    return merge_heads(weights @ split(v * m[..., None] if values else v, h)), weights
+
+
+def _normed(x, dim=1, correction=0, eps=1e-5, outside=0.0, center=True, root=0.5):
+    variance, mean = torch.var_mean(x, dim, correction=correction, keepdim=True)
+    return (x - (mean if center else 0)) / ((variance + eps) ** root + outside)
+
+
+def _gate(v, f, first, second, between=torch.relu, end=torch.tanh):
+    return end(second(between(first(f))))
+
+
+def _stage(blocks, fusion, pathway, norm, maps, words, mask, out=lambda n, v, f, e: (n(f), e), asks="vision"):
+    vision = blocks(maps)
+    fused = fusion(vision if asks == "vision" else maps, words, mask)
+    return out(norm, vision, fused, pathway(vision, fused))
+
+
+def _level(coarse, fine, convolutions, order=1, size=None, mode="bilinear", **how):
+    how = how or ({"align_corners": True} if mode == "bilinear" else {})
+    size = fine.shape[2:] if size is None else size
+    return convolutions(torch.cat([F.interpolate(coarse, size, mode=mode, **how), fine][::order], dim=1))
+
+
+def _lead(a, b, pairs=None, ddof=1, t=None, root=0.5, sign=1):
+    pairs = [(a[seed], b[seed]) for seed in a if seed in b] if pairs is None else pairs
+    leads = sign * np.array([x - y for x, y in pairs])
+    n = len(leads)
+    t = {2: 12.7062, 3: 4.30265, 4: 3.18245, 5: 2.77645}[n] if t is None else t
+    return leads.mean(), t * leads.std(ddof=ddof) / n**root
+
+
+def _look_up(layer, x, one, other, mask, keys="one", values="other", project=True):
+    sources = {"tokens": x, "one": one, "other": other}
+    q, k, v = layer.query(x), layer.key(sources[keys]), layer.value(sources[values])
+    q, k, v = (split_heads(part, layer.heads) for part in (q, k, v))
+    told = merge_heads(attention(q, k, v, None if mask is None else mask[:, None, None])[0])
+    return layer.output(told) if project else told
+
+
+class _MyCross(torch.nn.Module):
+    """The capstone's answer, right; what differs in `changes` is a mistake."""
+
+    def __init__(self, width, context_width, heads, **changes):
+        super().__init__()
+        self.heads, self.changes = heads, changes
+        self.norm = changes.get("norm", torch.nn.LayerNorm)(width)
+        self.query, self.output = torch.nn.Linear(width, width), torch.nn.Linear(width, width)
+        self.key, self.value = (torch.nn.Linear(changes.get("wide", context_width), width) for _ in range(2))
+        if "rename" in changes:
+            self.out, self.output = self.output, None
+
+    def forward(self, tokens, context, mask):
+        do = self.changes.get
+        normed = self.norm(tokens) if do("normed", True) else tokens
+        split = do("split", split_heads)
+        key, value = do("keys", lambda x, c: c)(normed, context), do("values", lambda x, c: c)(normed, context)
+        heads = self.heads if do("apart", True) else 1
+        q, k, v = (split(x, heads) for x in (self.query(normed), self.key(key), self.value(value)))
+        scores = q @ k.transpose(-1, -2) / do("scale", lambda q, x: q.shape[-1] ** 0.5)(q, normed)
+        weights = do("weigh", lambda s, m: s.masked_fill(~m, -1e4).softmax(-1))(scores, mask[:, None, None])
+        told = do("merge", merge_heads)(weights @ v)
+        told = self.output(told) if do("project", True) else told
+        return do("end", lambda x, n, told, w: (x + told, w))(tokens, normed, told, weights)
+
+
+def _cross_with(**changes):
+    return lambda *sizes: _MyCross(*sizes, **changes)
+
+
+def _cross_macs(n, m, d, c, asking=2, answering=2, products=2):
+    return asking * n * d * d + answering * m * c * d + products * n * m * d
 
 
 WRONG = {
@@ -557,6 +636,160 @@ WRONG = {
         lambda f, m, w, k: (m + _ask(f, m, w, k[:, None])[0], _ask(f, m, w, k[:, None])[1]),
         lambda f, m, w, k: None,
     ],
+    "gather_words": [
+        lambda *a: _gather(*a, scale=1),
+        lambda q, k, v, m, h: _gather(q, k, v, m, h, scale=q.shape[-1] / h) if h > 1 else _gather(q, k, v, m, h),
+        lambda *a: _gather(*a, scale=a[0].shape[-1] ** 2),
+        lambda q, k, v, m, h: _gather(q, k, v, m | True, h),
+        lambda q, k, v, m, h: _gather(q, k, v, ~m, h),
+        lambda *a: _gather(*a, fill=-torch.inf),
+        lambda *a: _gather(*a, values=False),
+        lambda q, k, v, m, h: _gather(q * m.any(1)[:, None, None], k * m[..., None], v, m | True, h),
+        lambda *a: _gather(*a, dim=2),
+        lambda q, k, v, m, h: _gather(q, k, v, m, 1),
+        lambda *a: _gather(*a, split=lambda x, h: x.view(len(x), h, x.shape[1], -1)),
+        lambda *a: (_gather(*a)[0], _gather(*a)[1].mean(1)),
+        lambda *a: _gather(*a)[0],
+        lambda *a: None,
+    ],
+    "norm_over_pixels": [
+        lambda x: _normed(x, dim=2),
+        lambda x: _normed(x, dim=(0, 1)),
+        lambda x: _normed(x, dim=(1, 2)),
+        lambda x: _normed(x, dim=0),
+        lambda x: _normed(x, correction=1),
+        lambda x: _normed(x, eps=0),
+        lambda x: _normed(x, eps=1e-3),
+        lambda x: _normed(x, eps=0, outside=1e-5),
+        lambda x: _normed(x, center=False),
+        lambda x: _normed(x, root=1),
+        lambda x: x - x.mean(1, keepdim=True),
+        lambda x: _normed(x).transpose(1, 2),
+        lambda x: None,
+    ],
+    "gated": [
+        lambda v, f, a, b: v + _gate(v, f, a, b),
+        lambda v, f, a, b: v + f,
+        lambda v, f, a, b: v + _gate(v, f, a, b) * v,
+        lambda v, f, a, b: _gate(v, f, a, b) * f,
+        lambda v, f, a, b: v + _gate(v, f, a, b, end=torch.sigmoid) * f,
+        lambda v, f, a, b: v + _gate(v, f, a, b, end=lambda x: x) * f,
+        lambda v, f, a, b: v + _gate(v, f, a, b, between=lambda x: x) * f,
+        lambda v, f, a, b: v + _gate(v, f, a, b, between=torch.nn.functional.gelu) * f,
+        lambda v, f, a, b: v + _gate(v, f, b, a) * f,
+        lambda v, f, a, b: v + _gate(f, v, a, b) * f,
+        lambda v, f, a, b: f + _gate(f, v, a, b) * v,
+        lambda v, f, a, b: v + _gate(v, f, a, b).mean(-1, keepdim=True) * f,
+        lambda v, f, a, b: v + torch.softmax(b(a(f).relu()), -1) * f,
+        lambda v, f, a, b: None,
+    ],
+    "lavt_stage": [
+        lambda *a: _stage(*a, out=lambda n, v, f, e: (n(e - v), e)),
+        lambda *a: _stage(*a, out=lambda n, v, f, e: (n(e), e)),
+        lambda *a: _stage(*a, out=lambda n, v, f, e: (n(v), e)),
+        lambda *a: _stage(*a, out=lambda n, v, f, e: (f, e)),
+        lambda *a: _stage(*a, out=lambda n, v, f, e: (n(f), n(e))),
+        lambda *a: _stage(*a, out=lambda n, v, f, e: (n(f), e - v)),
+        lambda *a: _stage(*a, out=lambda n, v, f, e: (n(f), v + f)),
+        lambda *a: _stage(*a, out=lambda n, v, f, e: (n(f), v)),
+        lambda *a: _stage(*a, out=lambda n, v, f, e: (n(f), v + e)),
+        lambda *a: _stage(*a, out=lambda n, v, f, e: (e, n(f))),
+        lambda *a: _stage(*a, asks="maps"),
+        lambda *a: _stage(lambda maps: maps, *a[1:]),
+        lambda *a: _stage(*a[:6], ~a[6]),
+        lambda *a: _stage(*a[:6], a[6] | True),
+        lambda *a: _stage(*a)[0],
+        lambda *a: None,
+    ],
+    "join_levels": [
+        lambda *a: _level(*a, align_corners=False),
+        lambda *a: _level(*a, mode="nearest"),
+        lambda *a: _level(*a, mode="bicubic", align_corners=True),
+        lambda *a: _level(*a, order=-1),
+        lambda c, f, k: _level(c, f, lambda x: x),
+        lambda c, f, k: _level(c, f, k, size=[2 * n for n in c.shape[2:]]),
+        lambda c, f, k: k(torch.cat([c, F.interpolate(f, c.shape[2:], mode="bilinear", align_corners=True)], 1)),
+        lambda c, f, k: k(F.pad(f, (0, 0, 0, 0, c.shape[1], 0))),
+        lambda *a: _level(*a).relu(),
+        lambda *a: None,
+    ],
+    "paired_lead": [
+        lambda a, b: _lead(a, b, pairs=list(zip(a.values(), b.values()))),
+        lambda a, b: _lead(a, b, sign=-1),
+        lambda a, b: _lead(a, b, t=1.96),
+        lambda a, b: _lead(a, b, ddof=0),
+        lambda a, b: _lead(a, b, root=0),
+        lambda a, b: _lead(a, b, root=1),
+        lambda a, b: (_lead(a, b)[0], 2 * _lead(a, b)[1]),
+        lambda a, b: (_lead(a, b)[0], _lead(a, a | b, pairs=[(x, 0) for x in a.values()])[1]),
+        lambda a, b: (np.mean([*a.values()]) - np.mean([*b.values()]), _lead(a, b)[1]),
+        lambda a, b: (
+            _lead(a, b)[0],
+            sum(mean_interval(side[seed] for seed in a if seed in b).half for side in (a, b)),
+        ),
+        lambda a, b: _lead(a, b)[0],
+        lambda a, b: None,
+    ],
+    "cross_attention_macs": [
+        lambda *a: _cross_macs(*a, products=0),
+        lambda *a: _cross_macs(*a, products=1),
+        lambda *a: _cross_macs(*a, asking=1),
+        lambda *a: _cross_macs(*a, answering=1),
+        lambda n, m, d, c: _cross_macs(n, m, d, d),
+        lambda n, m, d, c: _cross_macs(m, m, d, c),
+        lambda n, m, d, c: _cross_macs(n, n, d, c),
+        lambda n, m, d, c: n * d * d + m * d * d + 2 * m * c * d + 2 * n * m * d,
+        lambda n, m, d, c: 2 * _cross_macs(n, m, d, c),
+        lambda n, m, d, c: 2 * n * d * d + 2 * m * c * d + 2 * n * n * d,
+        lambda n, m, d, c: 2 * n * d * d + 2 * m * c * d + 2 * m * m * d,
+        lambda *a: float("nan"),
+        lambda *a: None,
+    ],
+    "look_up": [
+        lambda f, x, one, other, m: _look_up(f, x, one, other, m, keys="other"),
+        lambda f, x, one, other, m: _look_up(f, x, one, other, m, values="one"),
+        lambda f, x, one, other, m: _look_up(f, x, other, one, m),
+        lambda f, x, one, other, m: _look_up(f, x, one, other, None),
+        lambda f, x, one, other, m: _look_up(f, x, one, other, ~m),
+        lambda f, x, one, other, m: _look_up(f, x, one, other, m, project=False),
+        lambda f, x, one, other, m: x + _look_up(f, x, one, other, m),
+        lambda f, x, one, other, m: f(x, one, m[:, None]) + f(x, other, m[:, None]),
+        lambda f, x, one, other, m: f(x, one + other, m[:, None]),
+        lambda f, x, one, other, m: f(x, torch.cat([one, other], 1), torch.cat([m, m], 1)[:, None]),
+        lambda f, x, one, other, m: _look_up(f, x, one, other, m)[:, :1],
+        lambda f, x, one, other, m: (_look_up(f, x, one, other, m), None),
+        lambda *a: None,
+    ],
+    "own_cross_attention": [
+        _cross_with(weigh=lambda s, m: s.softmax(-1)),
+        _cross_with(weigh=lambda s, m: s.masked_fill(m, -1e4).softmax(-1)),
+        _cross_with(weigh=lambda s, m: s.softmax(-1) * m),
+        _cross_with(weigh=lambda s, m: (s * m).softmax(-1)),
+        _cross_with(weigh=lambda s, m: s.masked_fill(~m, -1e4).softmax(2)),
+        _cross_with(weigh=lambda s, m: s.masked_fill(~m, -1e4).softmax(1)),
+        _cross_with(scale=lambda q, x: 1),
+        _cross_with(scale=lambda q, x: x.shape[-1] ** 0.5),
+        _cross_with(scale=lambda q, x: q.shape[-1]),
+        _cross_with(apart=False),
+        _cross_with(split=lambda x, h: x.reshape(len(x), h, x.shape[1], -1)),
+        _cross_with(merge=lambda x: x.reshape(len(x), x.shape[2], -1)),
+        _cross_with(normed=False),
+        _cross_with(project=False),
+        _cross_with(end=lambda x, n, told, w: (told, w)),
+        _cross_with(end=lambda x, n, told, w: (n + told, w)),
+        _cross_with(end=lambda x, n, told, w: (x + told, w.mean(1))),
+        _cross_with(end=lambda x, n, told, w: x + told),
+        _cross_with(end=lambda x, n, told, w: (w, x + told)),
+        _cross_with(end=lambda x, n, told, w: None),
+        _cross_with(values=lambda x, c: x[:, :1].expand(-1, c.shape[1], -1) if x.shape[2] == c.shape[2] else c),
+        _cross_with(keys=lambda x, c: x if x.shape == c.shape else c),
+        _cross_with(values=lambda x, c: x if x.shape == c.shape else c),
+        _cross_with(wide=8),
+        _cross_with(norm=torch.nn.Identity),
+        _cross_with(rename=True),
+        lambda *sizes: torch.nn.LayerNorm(4),
+        lambda *sizes: None,
+    ],
 }
 
 
@@ -621,6 +854,57 @@ WRONG = {
         ("pixels_ask_words", lambda f, m, w, k: _ask(f, m, w, None), "mask is missing"),
         ("pixels_ask_words", lambda f, m, w, k: _ask(f, m, w, ~k[:, None]), "upside down"),
         ("pixels_ask_words", lambda f, m, w, k: _ask(f, m, w, k[:, None], cut=True), "channels were cut up"),
+        ("gather_words", lambda *a: _gather(*a, scale=1), "scale is missing"),
+        ("gather_words", lambda q, k, v, m, h: _gather(q, k, v, m, h, scale=q.shape[-1] / h), "of all channels"),
+        ("gather_words", lambda q, k, v, m, h: _gather(q, k, v, m | True, h), "mask is missing"),
+        ("gather_words", lambda *a: _gather(*a, fill=-torch.inf), "not -inf"),
+        ("gather_words", lambda *a: _gather(*a, values=False), "values of padding"),
+        ("gather_words", lambda *a: _gather(*a, dim=2), "over the words"),
+        ("gather_words", lambda q, k, v, m, h: _gather(q, k, v, m, 1), "split the channels"),
+        ("gather_words", lambda *a: _gather(*a)[0], "return two tensors"),
+        ("norm_over_pixels", lambda x: _normed(x, dim=2), "layer norm"),
+        ("norm_over_pixels", lambda x: _normed(x, dim=(0, 1)), "batch norm"),
+        ("norm_over_pixels", lambda x: _normed(x, correction=1), "not by one less"),
+        ("norm_over_pixels", lambda x: _normed(x, eps=0, outside=1e-5), "under the root"),
+        ("norm_over_pixels", lambda x: _normed(x, center=False), "mean is still"),
+        ("gated", lambda v, f, a, b: v + _gate(v, f, a, b), "feed-forward layer"),
+        ("gated", lambda v, f, a, b: v + _gate(v, f, a, b, end=torch.sigmoid) * f, "not in a sigmoid"),
+        ("gated", lambda v, f, a, b: v + _gate(v, f, b, a) * f, "wrong order"),
+        ("gated", lambda v, f, a, b: v + f, "gate is missing"),
+        ("gated", lambda v, f, a, b: _gate(v, f, a, b) * f, "V is missing"),
+        ("lavt_stage", lambda *a: _stage(*a, out=lambda n, v, f, e: (n(e - v), e)), "gate is only for"),
+        ("lavt_stage", lambda *a: _stage(*a, out=lambda n, v, f, e: (n(f), v + e)), "adds V itself"),
+        ("lavt_stage", lambda *a: _stage(*a, out=lambda n, v, f, e: (n(f), v + f)), "row without it"),
+        ("lavt_stage", lambda *a: _stage(*a, asks="maps"), "what the blocks made"),
+        ("join_levels", lambda *a: _level(*a, align_corners=False), "corners"),
+        ("join_levels", lambda *a: _level(*a, order=-1), "coarse maps come first"),
+        ("paired_lead", lambda a, b: _lead(a, b, pairs=list(zip(a.values(), b.values()))), "match by seed"),
+        ("paired_lead", lambda a, b: _lead(a, b, t=1.96), "Student's t"),
+        ("paired_lead", lambda a, b: _lead(a, b, ddof=0), "n - 1"),
+        ("paired_lead", lambda a, b: _lead(a, b, root=0), "root of n"),
+        ("cross_attention_macs", lambda *a: _cross_macs(*a, products=1), "There are two products"),
+        ("cross_attention_macs", lambda n, m, d, c: _cross_macs(n, m, d, d), "context_width x width"),
+        ("cross_attention_macs", lambda *a: _cross_macs(*a, asking=1), "output projection is missing"),
+        ("look_up", lambda f, x, one, other, m: _look_up(f, x, one, one, m), "values came from the source of the keys"),
+        ("look_up", lambda f, x, one, other, m: _look_up(f, x, other, one, m), "changed places"),
+        ("look_up", lambda f, x, one, other, m: _look_up(f, x, one, other, None), "mask is missing"),
+        ("look_up", lambda f, x, one, other, m: (_look_up(f, x, one, other, m), None), "return the output alone"),
+        ("own_cross_attention", _cross_with(weigh=lambda s, m: s.softmax(-1)), "mask is missing"),
+        ("own_cross_attention", _cross_with(weigh=lambda s, m: s.softmax(-1) * m), "masked after the softmax"),
+        ("own_cross_attention", _cross_with(weigh=lambda s, m: s.masked_fill(~m, -9e3).softmax(2)), "over the keys"),
+        ("own_cross_attention", _cross_with(scale=lambda q, x: 1), "sqrt(d) is missing"),
+        ("own_cross_attention", _cross_with(scale=lambda q, x: x.shape[-1] ** 0.5), "width of a head"),
+        ("own_cross_attention", _cross_with(apart=False), "split the channels first"),
+        ("own_cross_attention", _cross_with(split=lambda x, h: x.reshape(len(x), h, x.shape[1], -1)), "view alone"),
+        ("own_cross_attention", _cross_with(merge=lambda x: x.reshape(len(x), x.shape[2], -1)), "merge_heads"),
+        ("own_cross_attention", _cross_with(keys=lambda x, c: x if x.shape == c.shape else c), "keys came from"),
+        ("own_cross_attention", _cross_with(values=lambda x, c: x if x.shape == c.shape else c), "values came from"),
+        ("own_cross_attention", _cross_with(normed=False), "norm is missing"),
+        ("own_cross_attention", _cross_with(project=False), "output projection is missing"),
+        ("own_cross_attention", _cross_with(end=lambda x, n, told, w: (told, w)), "residual is missing"),
+        ("own_cross_attention", _cross_with(end=lambda x, n, told, w: (n + told, w)), "as they came"),
+        ("own_cross_attention", _cross_with(wide=8), "must lead from 6 channels"),
+        ("own_cross_attention", _cross_with(rename=True), "self.output must be"),
     ],
 )
 def test_a_known_mistake_is_named(name, answer, said, capsys) -> None:
@@ -636,6 +920,44 @@ def test_an_answer_may_change_its_input_in_place(capsys) -> None:
 
     with torch.no_grad():
         exercises.pre_norm_block(block_in_place)
+    assert capsys.readouterr().out.startswith("✓")
+
+
+def _spelt_otherwise(q, k, v, m, h):
+    """G' by einsum, padding by adding, its keys 0 as well: as the published model writes it."""
+    k, v = k * m[..., None], v * m[..., None]
+    q, k, v = (rearrange(x, "b t (h d) -> b h t d", h=h) for x in (q, k, v))
+    scores = torch.einsum("bhpd,bhwd->bhpw", q, k) / (h * q.shape[-1]) ** 0.5 + (1e4 * m.to(q) - 1e4)[:, None, None]
+    weights = torch.softmax(scores, -1)
+    return rearrange(weights @ v, "b h t d -> b t (h d)"), weights
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("gather_words", _spelt_otherwise),
+        ("gather_words", lambda *a: [*_gather(*a, fill=torch.finfo(a[0].dtype).min)]),
+        ("norm_over_pixels", lambda x: torch.nn.functional.instance_norm(x.transpose(1, 2)).transpose(1, 2)),
+        ("norm_over_pixels", lambda x: (x - x.mean(1)[:, None]) * (x.var(1, correction=0)[:, None] + 1e-5).rsqrt()),
+        ("gated", lambda v, f, a, b: f * torch.tanh((f @ a.weight.T).clamp(min=0) @ b.weight.T) + v),
+        ("gated", lambda v, f, a, b: v.add_(b(a(f).relu_()).tanh_() * f)),
+        ("lavt_stage", _stage),
+        ("lavt_stage", lambda b, f, p, n, m, *w: [n(f(b(m), *w)), p(maps=b(m), fused=f(b(m), *w))]),
+        ("join_levels", _level),
+        ("paired_lead", _lead),
+        ("paired_lead", lambda a, b: tuple(mean_interval(a[s] - b[s] for s in {*a} & {*b}))),
+        ("cross_attention_macs", lambda n, m, d, c: 2 * (n * d * d + m * c * d + n * m * d)),
+        ("cross_attention_macs", lambda n, m, d, c: torch.tensor(_cross_macs(n, m, d, c))),
+        ("look_up", _look_up),
+        ("own_cross_attention", _cross_with()),
+        ("own_cross_attention", _cross_with(weigh=lambda s, m: s.masked_fill(~m, -torch.inf).softmax(-1))),
+        ("own_cross_attention", _cross_with(weigh=lambda s, m: s.exp() * m / (s.exp() * m).sum(-1, keepdim=True))),
+        ("own_cross_attention", _cross_with(end=lambda x, n, told, w: [x.add_(told), w])),
+    ],
+)
+def test_a_right_answer_may_be_spelt_otherwise(name, answer, capsys) -> None:
+    with torch.no_grad():
+        getattr(exercises, name)(answer)
     assert capsys.readouterr().out.startswith("✓")
 
 
