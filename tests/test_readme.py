@@ -4,6 +4,8 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 from xattn_edu.crossvit import FUSIONS
 from xattn_edu.data.referring_scenes import KINDS
 from xattn_edu.experiments import load_results
@@ -100,6 +102,53 @@ def test_referring_is_as_in_results() -> None:
         assert f"| {name} | {mean_interval(100 * run[score] for run in runs):.1f} |" in readme
 
 
+LAVT_SCORES = ("oIoU", "mIoU", "test_accuracy", "P@0.7", "P@0.9", "mIoU exchanged")  # P@0.5 is the accuracy
+LAVT_ROWS = {
+    "lavt": "LAVT",
+    "lavt_pwam": "PWAM alone",
+    "lavt_pathway": "language pathway alone",
+    "lavt_neither": "neither",
+    "decoder_fusion": "fused in the decoder",
+}
+
+
+def test_lavts_ablation_is_as_in_results() -> None:
+    readme, stored = README.read_text(encoding="utf-8"), load_results("lavt")
+    for model, label in LAVT_ROWS.items():
+        runs = [run for run in stored if (run["model"], run["profile"]) == (model, "ci")]
+        cells = [f"{mean_interval(100 * run[score] for run in runs):.1f}" for score in LAVT_SCORES]
+        assert f"| {label} | {' | '.join(cells)} |" in readme
+    (longer,) = (run for run in stored if run["profile"] == "cpu" and run["model"] == "lavt" and run["seed"] == 0)
+    assert f"an mIoU of {longer['mIoU']:.3f}, and {longer['mIoU exchanged']:.3f} with another scene's" in " ".join(
+        readme.split()
+    )
+
+
+@pytest.mark.parametrize(
+    ("ahead", "behind"),
+    [
+        ("lavt", "lavt_pwam"),
+        ("lavt", "lavt_pathway"),
+        ("lavt_pwam", "lavt_neither"),
+        ("lavt_pathway", "lavt_neither"),
+        ("lavt", "decoder_fusion"),
+    ],
+)
+def test_the_papers_order_is_claimed_where_it_came_out(ahead, behind) -> None:
+    """Seed by seed: yes, the reverse, or open where the 95 % interval of the lead holds 0."""
+    scores = {
+        model: {
+            run["seed"]: run["mIoU"] for run in load_results("lavt") if (run["model"], run["profile"]) == (model, "ci")
+        }
+        for model in (ahead, behind)
+    }
+    common = scores[ahead].keys() & scores[behind].keys()
+    lead = mean_interval(100 * (scores[ahead][seed] - scores[behind][seed]) for seed in common)
+    verdict = "yes" if lead.low > 0 else "the reverse" if lead.high < 0 else "open"
+    line = f"| {LAVT_ROWS[ahead]} > {LAVT_ROWS[behind]} | {lead:.1f} | {verdict} |"
+    assert line in README.read_text(encoding="utf-8")
+
+
 def test_scenes_are_made_as_fast_as_it_says() -> None:
     record = json.loads((README.parent / "results" / "benchmarks" / "scenes.json").read_text(encoding="utf-8"))
     speeds = {(row["objects"], row["language"], row["size"]): row["scenes_per_second"] for row in record["scenes"]}
@@ -107,3 +156,20 @@ def test_scenes_are_made_as_fast_as_it_says() -> None:
     assert small >= 2500 and large >= 1100  # what was asked for
     words = f"{round(small, -2):,.0f} scenes a second of 64 pixels and {round(large, -2):,.0f} of 96"
     assert words in " ".join(README.read_text(encoding="utf-8").split())
+
+
+def test_lavt_is_as_fast_as_it_says() -> None:
+    record = json.loads((README.parent / "results" / "benchmarks" / "lavt.json").read_text(encoding="utf-8"))
+    large, step, readme = (
+        record["large"],
+        record["reduced"]["step"],
+        " ".join(README.read_text(encoding="utf-8").split()),
+    )
+    loading = (step["drawing"] + step["batch"]) / sum(step.values())
+    assert large["share"] >= 0.55 and loading < 0.05  # what was asked for
+    assert (
+        f"one image of 480 pixels, at a share of {large['share']:.2f}, with {large['peak_bytes'] / 2**20:.0f} MiB"
+        in readme
+    )
+    assert f"above the {4 * large['parameters'] / 2**20:.0f} of its weights" in readme
+    assert f"making batches is {loading:.1%} of a training step".replace("%", " %") in readme
