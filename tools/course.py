@@ -339,7 +339,7 @@ def instructor(port, rest):
 
 
 def benchmark(port, rest):
-    """measure attention, decoding, scenes and CrossViT on this machine (CrossViT beside timm's if `make parity` was run)"""
+    """measure attention, decoding, scenes, LAVT and CrossViT here (CrossViT beside timm's if `make parity` was run)"""
     prepare()
     status = 0
     for script in sorted(ROOT.glob("benchmarks/*.py")):

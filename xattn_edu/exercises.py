@@ -1251,7 +1251,7 @@ def join_levels(answer: Answer) -> str:
             resized = nn.functional.interpolate(coarse, fine.shape[2:], **how)
             return torch.cat([resized, fine][::order], dim=1)
 
-        bilinear = {"mode": "bilinear", "align_corners": True}
+        bilinear: dict[str, Any] = {"mode": "bilinear", "align_corners": True}
         expected = convolutions(joined(**bilinear))
         causes = {
             "The corners are not on the corners: align_corners=True.": convolutions(
@@ -1379,7 +1379,8 @@ def look_up(answer: Answer) -> str:
 
         expected = looked_up(one, other, mask)
         bare = copy.deepcopy(layer)
-        bare.output = nn.Identity()
+        nn.init.eye_(bare.output.weight)
+        nn.init.zeros_(bare.output.bias)
         causes = {
             "The keys came from the source of the values.": looked_up(other, other, mask),
             "The values came from the source of the keys.": looked_up(one, one, mask),
