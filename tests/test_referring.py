@@ -241,7 +241,21 @@ def test_stored_weights_find_what_their_record_says(name, model):
 
 
 def test_the_stored_models_listen():
-    """The claim of notebooks 10 and 12: with another scene's sentence little more is found than by painting all."""
-    for _, row in STORED:
-        assert row["mIoU"] > row["mIoU exchanged"] + 0.05
+    """The claim of notebooks 10 and 12: with another scene's sentence no more is found than by painting all objects.
+
+    In LAVT's budget decoder fusion has hardly left that plateau, so nothing is claimed of how much more it finds with
+    its own sentence.
+    """
+    for name, row in STORED:
         assert row["mIoU exchanged"] < 0.2
+        if (name, row["model"]) != ("lavt", "decoder_fusion"):
+            assert row["mIoU"] > row["mIoU exchanged"] + 0.05
+
+
+def test_every_run_with_pwam_is_ahead_of_every_run_without():
+    """The claim of notebook 12."""
+    scores = {True: [], False: []}
+    for name, row in STORED:
+        if name == "lavt" and row["model"].startswith("lavt"):
+            scores[row["model"] in ("lavt", "lavt_pwam")].append(row["mIoU"])
+    assert min(scores[True]) > max(scores[False])
