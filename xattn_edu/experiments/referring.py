@@ -78,8 +78,8 @@ LAVT_SIZES = {
         ("gpu", SIZES["gpu"], 400_000, 2),
     )
 }
-# Profile ci and these numbers were chosen among six settings, one seed each, by mIoU on the first 1,000 test scenes, not on
-# scenes of their own. The differences were large (0.15 to 0.33), and other seeds have less than the one chosen with.
+# SIZES' profile ci and these numbers were chosen among six settings, one seed each, by mIoU on the first 1,000 test
+# scenes, not on scenes of their own. The differences were large (0.15 to 0.33), and other seeds have less than the one chosen with.
 RECIPE: dict[str, Any] = {"batch_size": 16, "learning_rate": 1e-3, "weight_decay": 0.01, "warmup": 0.1, "clip": 1.0}
 LANGUAGE_ENCODERS = ("learned", "minilm")
 LENGTH = 20  # word pieces, [CLS] and [SEP] among them, as in LAVT
