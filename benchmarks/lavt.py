@@ -122,7 +122,7 @@ def reduced(rounds: int) -> dict[str, Any]:
 
 
 def training_step(model: nn.Module, inputs: list[Tensor]) -> Callable[[], None]:
-    optimizer = adamw(model, RECIPE["learning_rate"], RECIPE["weight_decay"])
+    optimizer = adamw(model, LAVT_SIZES["ci"].learning_rate, RECIPE["weight_decay"])
 
     def step() -> None:
         dice_loss(model(*inputs[:3]), inputs[3]).backward()
@@ -135,7 +135,7 @@ def training_step(model: nn.Module, inputs: list[Tensor]) -> Callable[[], None]:
 
 def step_of(model: nn.Module, samples: Any, drawing: float, rounds: int) -> dict[str, float]:
     """Median CPU seconds of what a training step does: draw the scenes (their share of it), make the batch, and so on."""
-    optimizer = adamw(model.train(), RECIPE["learning_rate"], RECIPE["weight_decay"])
+    optimizer = adamw(model.train(), LAVT_SIZES["ci"].learning_rate, RECIPE["weight_decay"])
     times: dict[str, list[float]] = {name: [] for name in ("batch", "forward", "backward", "update")}
     for number in range(rounds + 1):
         clock = [time.process_time()]

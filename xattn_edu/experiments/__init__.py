@@ -21,7 +21,13 @@ from xattn_edu.crossvit import FUSIONS
 from xattn_edu.experiments.fashion import SIZES, little_data, small_vit, vit_fashion_mnist, vit_mixers
 from xattn_edu.experiments.fusions import RATES, SETTINGS, TASKS, fusion_rates, fusion_search, fusions, small_crossvit
 from xattn_edu.experiments.records import Result, describe_machine
-from xattn_edu.experiments.referring import MODELS, lavt_ablation, referring_segmentation
+from xattn_edu.experiments.referring import (
+    MODELS,
+    RECIPE_CHANGES,
+    lavt_ablation,
+    lavt_recipe,
+    referring_segmentation,
+)
 from xattn_edu.experiments.translation import translate
 from xattn_edu.profiles import Profile
 from xattn_edu.training import History
@@ -37,6 +43,7 @@ __all__ = [
     "fusion_search",
     "fusions",
     "lavt_ablation",
+    "lavt_recipe",
     "little_data",
     "load_results",
     "load_weights",
@@ -125,6 +132,11 @@ EXPERIMENTS = {
         "LAVT with MiniLM's words, frozen: what it makes of words it was never trained on (notebook 12; needs MiniLM)",
         lavt_ablation,
         {"model": ("lavt",), "language": ("minilm",)},
+    ),
+    "lavt-recipe": Experiment(
+        "LAVT with one choice of its recipe taken back or changed at a time (notebook 12)",
+        lavt_recipe,
+        {"change": tuple(RECIPE_CHANGES)},
     ),
 }
 
