@@ -69,8 +69,8 @@ SIZES = {
 }
 # For LAVT and its rivals, all with the same encoders and budget. Nothing in LAVT knows where a pixel lies but what Swin's
 # padding tells; so small a Swin, trained from scratch, does not find it out in time: it is given positions. And a third
-# of the training sentences are the easiest, which leads the models off the plateau earlier. Both, and first weights that
-# are torch's, were chosen on validation scenes; `RECIPE_CHANGES` takes back one at a time, on the test's.
+# of the training sentences are the easiest, which are learned late otherwise. Both, and first weights that are torch's,
+# were chosen on validation scenes; `RECIPE_CHANGES` takes back one at a time, on the test's.
 # Profile cpu has patches of 2 pixels and four stages: masks are finer, and the grid of 8 x 8, where a window sees the
 # whole image, has four blocks after it has heard the words twice. Its learning rate is the best of three by the training
 # loss after 1,000 steps; fewer easy sentences leave time for the hard ones (not compared).
