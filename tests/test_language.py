@@ -597,6 +597,7 @@ def test_minilm_knows_words_by_their_meaning(minilm):
         ids, mask = read([word])
         return F.normalize(encoder(ids, mask).sum(dim=1), dim=-1)[0]
 
-    for unseen, known, others in (("automobile", "car", "tree house"), ("tiny", "small", "large red")):
+    pairs = (("automobile", "car", "tree house"), ("tiny", "small", "large red"), ("kitten", "cat", "bird fish turtle"))
+    for unseen, known, others in pairs:
         near = meaning(unseen) @ meaning(known)
         assert all(near > meaning(unseen) @ meaning(other) + 0.1 for other in others.split())
