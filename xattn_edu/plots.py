@@ -43,6 +43,11 @@ def use_style() -> None:
     plt.rcParams.update(STYLE)
 
 
+def headline(figure: Figure, title: str) -> None:
+    """One title over all axes of a figure, bold and at the left, as theirs are."""
+    figure.suptitle(title, fontweight="bold", x=0.01, ha="left")
+
+
 def attention_heatmap(
     weights: Any,
     *,
@@ -184,7 +189,7 @@ def attention_rollout(
         axes[0, column].set_title(name, fontsize=9, fontweight="normal", loc="center")
         share = _array(rollout) / max(float(_array(rollout).mean()), 1e-12)  # 1: an even share
         attention_over_image(image, share - 1, full=1.5, ax=axes[1, column])
-    figure.suptitle(title, fontweight="bold", x=0.01, ha="left")
+    headline(figure, title)
     return figure
 
 
