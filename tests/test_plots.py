@@ -94,6 +94,22 @@ def test_white_is_zero_and_dark_is_the_largest_weight():
         (lambda: plots.learning_curves({"loss": ([1, 2], [1])}), "'loss'"),
         (lambda: plots.learning_curves({"loss": ([], [])}), "'loss'"),
         (lambda: plots.learning_curves({"loss": (WEIGHTS, WEIGHTS)}), "'loss'"),
+        (lambda: plots.word_shares({}, ["a"]), "0 groups for 4 colours"),
+        (lambda: plots.word_shares({"x": [1], "y": [1]}, ["a"], colours=["red"]), "2 groups for 1 colours"),
+        (lambda: plots.word_shares({"x": [1, 0]}, ["a"]), r"'x': shares of shape \(2,\) for 1 words"),
+        (lambda: plots.word_shares({"x": WEIGHTS}, ["a", "b"]), r"'x': shares of shape \(2, 3\) for 2 words"),
+        (lambda: plots.seed_bars({}), "0 names"),
+        (lambda: plots.seed_bars({"a": [1, 2]}, colours=["red", "blue"]), "1 names, 2 colours"),
+        (lambda: plots.seed_bars({"a": 1.0}), r"'a': scores of shape \(\)"),
+        (lambda: plots.seed_bars({"a": []}), r"one at least, given \[\]"),
+        (lambda: plots.seed_bars({"a": [1, np.nan]}), "finite"),
+        (lambda: plots.signed_map(np.ones((2, 3, 4))), r"given \(2, 3, 4\)"),
+        (lambda: plots.signed_map(np.ones(3)), r"given \(3,\)"),
+        (lambda: plots.signed_map(WEIGHTS, image=np.ones((1, 6, 8))), r"given \(1, 6, 8\)"),
+        (lambda: plots.queries_against_keys({}), r"given \{\}"),
+        (lambda: plots.queries_against_keys({"a": (0, 3)}), r"1 or more, given \{'a': \(0, 3\)\}"),
+        (lambda: plots.queries_against_keys({"a": (1, 3)}, sides={"b": "left"}), "'b' 'left'"),
+        (lambda: plots.queries_against_keys({"a": (1, 3)}, sides={"a": "below"}), "'a' 'below'"),
     ],
 )
 def test_what_cannot_be_shown_is_refused(call, says):
@@ -181,6 +197,81 @@ def test_one_point_is_visible_and_more_curves_than_colours_are_drawn():
     assert len(drawn(plots.learning_curves({str(n): ([0, 1], [0, n]) for n in range(9)})).lines) == 9
 
 
+# --- bars
+
+
+@any_kind
+def test_every_word_has_a_bar_for_each_group_side_by_side(kind):
+    shares = {"here": kind(np.array([0.5, 0.25, 0.25])), "there": kind(np.array([0.0, 0.0, 1.0]))}
+    ax = drawn(plots.word_shares(shares, ["the", "the", "cat"], colours=["red", "blue"], title="a finding"))
+    for bars, colour, widths, side in zip(ax.containers, ("red", "blue"), WEIGHTS, (-1, 1)):
+        np.testing.assert_allclose([bar.get_width() for bar in bars], widths)
+        np.testing.assert_allclose([bar.get_y() + bar.get_height() / 2 for bar in bars], np.arange(3) + side * 0.2)
+        assert {to_hex(bar.get_facecolor()) for bar in bars} == {to_hex(colour)}
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["the", "the", "cat"]
+    assert ax.get_legend_handles_labels()[1] == ["here", "there"] and ax.get_title("left") == "a finding"
+
+
+def test_one_group_of_shares_has_the_keys_colour_and_reads_from_the_top_down():
+    ax = drawn(plots.word_shares({"a pixel": [0.25, 0.75]}, "ab"))
+    assert {to_hex(bar.get_facecolor()) for bar in ax.patches} == {plots.KEY.lower()}
+    assert [bar.get_y() + bar.get_height() / 2 for bar in ax.patches] == [0, 1]
+    assert ax.yaxis_inverted() and ax.get_xlabel() == "attention"
+
+
+@any_kind
+def test_bars_show_the_mean_its_interval_and_every_seed(kind):
+    runs = {"a": kind(np.array([1.0, 2, 3])), "b": kind(np.array([4.0, 4]))}
+    ax = drawn(plots.seed_bars(runs, colours=["red", "blue"], xlabel="score", title="a finding"))
+    assert [bar.get_width() for bar in ax.patches] == [2, 4]
+    assert [to_hex(bar.get_facecolor()) for bar in ax.patches] == [to_hex("red"), to_hex("blue")]
+    first, second = (bars.get_segments()[0] for bars in ax.collections)
+    np.testing.assert_allclose(first, [[2 - 2.484, 0], [2 + 2.484, 0]], atol=1e-3)  # t = 4.303 with 2 degrees
+    np.testing.assert_allclose(second, [[4, 1], [4, 1]])
+    dots = [line.get_xydata() for line in ax.lines if line.get_marker() == "o"]
+    np.testing.assert_array_equal(np.concatenate(dots), [[1, 0], [2, 0], [3, 0], [4, 1], [4, 1]])
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"] and ax.yaxis_inverted()
+    assert (ax.get_xlabel(), ax.get_title("left")) == ("score", "a finding")
+
+
+def test_a_single_run_has_a_bar_and_no_interval():
+    ax = drawn(plots.seed_bars({"a": [2.0]}))
+    assert [bar.get_width() for bar in ax.patches] == [2] and not ax.collections
+
+
+# --- queries_against_keys
+
+USES = {"self": (9, 9), "class token": (1, 400), "pixels": (1000, 20)}
+
+
+def test_layers_stand_at_their_sizes_and_their_colour_tells_who_are_more():
+    ax = drawn(plots.queries_against_keys(USES, title="a finding"))
+    points = [line for line in ax.lines if line.get_marker() == "o"]
+    assert [tuple(np.ravel(point.get_data())) for point in points] == [(9, 9), (400, 1), (20, 1000)]
+    assert [point.get_color() for point in points] == [plots.KEY, plots.VALUE, plots.QUERY]
+    assert (ax.get_xscale(), ax.get_yscale(), ax.get_title("left")) == ("log", "log", "a finding")
+    assert ax.get_xlim() == (0.7, 1600) and ax.get_ylim() == (0.7, 4000)
+    assert [text.get_text() for text in ax.texts] == ["N = M", *USES]
+
+
+def test_names_stand_on_the_side_they_are_given():
+    ax = drawn(plots.queries_against_keys(USES, sides={"pixels": "left", "self": "above"}))
+    boxes = {text.get_text(): text.get_window_extent() for text in ax.texts}
+    at = {name: ax.transData.transform((keys, queries)) for name, (queries, keys) in USES.items()}
+    assert boxes["pixels"].x1 < at["pixels"][0] and boxes["class token"].x0 > at["class token"][0]
+    assert boxes["self"].y0 > at["self"][1]
+
+
+def test_lines_of_equal_products_are_straight_and_their_labels_parallel():
+    ax = drawn(plots.queries_against_keys(USES, products={1000: 50}))
+    (label,) = [text for text in ax.texts if text.get_text() == "N x M = 1,000"]
+    start, end = ax.transData.transform([(1, 1000), (1000, 1)])
+    assert label.get_rotation() % 360 == pytest.approx(np.degrees(np.arctan2(*(end - start)[::-1])) % 360, abs=0.1)
+    assert label.get_position()[0] == 50 and label.get_position()[1] > 1000 / 50
+    (line,) = [line for line in ax.lines if line.get_linestyle() == ":"]
+    assert {line.get_xy1(), line.get_xy2()} == {(1, 1000), (1000, 1)}
+
+
 # --- one look
 
 
@@ -191,6 +282,11 @@ def test_one_point_is_visible_and_more_curves_than_colours_are_drawn():
         lambda ax: plots.patch_grid(GREY, 2, ax=ax),
         lambda ax: plots.attention_over_image(GREY, np.eye(2), ax=ax),
         lambda ax: plots.learning_curves({"a": ([0, 1], [0, 1])}, ax=ax),
+        lambda ax: plots.word_shares({"x": [0.5, 0.5]}, "ab", ax=ax),
+        lambda ax: plots.seed_bars({"a": [1, 2]}, ax=ax),
+        lambda ax: plots.signed_map(WEIGHTS, ax=ax),
+        lambda ax: plots.pwam_diagram(ax=ax),
+        lambda ax: plots.queries_against_keys({"a": (1, 2)}, products={10: 2}, ax=ax),
     ],
 )
 def test_a_plot_goes_into_the_axes_it_is_given_and_leaves_matplotlib_as_it_was(draw):
@@ -307,3 +403,51 @@ def test_masks_of_another_size_are_refused():
         plots.referent(SCENE, INSIDE[:, :7])
     with pytest.raises(ValueError, match=r"predicted \(5, 8\)"):
         plots.referent(SCENE, INSIDE, predicted=INSIDE[:5])
+
+
+# --- signed_map and pwam_diagram
+
+
+@any_kind
+def test_a_signed_map_is_white_at_0_and_as_strong_below_as_above(kind):
+    values = np.array([[0.5, -2.0, 0.0], [1.0, 0.25, 0.0]])
+    image = drawn(plots.signed_map(kind(values), title="a finding")).images[0]
+    np.testing.assert_array_equal(image.get_array(), values)
+    assert image.get_clim() == (-2, 2) and image.axes.get_title() == "a finding"
+    violet, white, orange = image.cmap([0.2, 0.5, 0.8])[:, :3]
+    assert violet[2] > violet[0] and orange[0] > orange[2] and white.min() > 0.95
+
+
+def test_signed_maps_with_one_limit_have_one_scale():
+    maps = [plots.signed_map(size * WEIGHTS, limit=0.6).images[0] for size in (1, 3)]
+    assert [image.get_clim() for image in maps] == [(-0.6, 0.6)] * 2
+
+
+@pytest.mark.parametrize("scene", [GREY, np.full((6, 8, 3), 255, np.uint8)], ids=["grey", "8 bit"])
+def test_a_signed_map_lies_over_its_pale_image(scene):
+    under, over = drawn(plots.signed_map(WEIGHTS, image=scene)).images
+    assert under.get_extent() == over.get_extent() == [0, 8, 6, 0] and over.get_alpha() < 1
+    assert np.asarray(under.get_array()).shape == (6, 8) and np.max(under.get_array()) == 1
+    assert under.get_clim()[0] < 0 and under.get_clim()[1] > 1  # neither black nor white
+
+
+def test_a_map_of_zeros_is_white_all_over():
+    image = drawn(plots.signed_map(np.zeros((2, 3)))).images[0]
+    assert (image.to_rgba(image.get_array())[..., :3] > 0.95).all()
+
+
+def test_pwam_is_drawn_with_every_tensor_and_what_leads_to_it():
+    ax = drawn(plots.pwam_diagram(title="a finding"))
+    boxes = {text.get_position(): text for text in ax.texts if text.get_text()}
+    joined = {
+        (boxes[arrow.xyann].get_text(), boxes[arrow.xy].get_text())
+        for arrow in ax.texts
+        if getattr(arrow, "arrowprops", None) and arrow.xyann in boxes
+    }
+    into = {end: {a for a, b in joined if b == end} for _, end in joined}
+    assert len(boxes) == 13 and len(joined) == 15 and ax.get_title("left") == "a finding"
+    assert into["softmax"] == {"$V_{iq}=w_{iq}(V_i)$", "$L_{ik}=w_{ik}(L)$"}
+    assert into["$G_i'$"] == {"softmax", "$L_{iv}=w_{iv}(L)$"}
+    assert into[r"$V_{im}\odot G_i$"] == {"$V_{im}=w_{im}(V_i)$", "$G_i=w_{iw}(G_i')$"}
+    colours = {text.get_text(): to_hex(text.get_bbox_patch().get_facecolor()) for text in boxes.values()}
+    assert (colours["$V_i$"], colours["$L$"]) == (plots.QUERY.lower(), plots.KEY.lower())

@@ -18,6 +18,8 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from numpy import ndarray
 
+from xattn_edu.metrics import mean_interval
+
 QUERY, KEY, VALUE, OUTPUT = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY, GREY = "#E69F00", "#56B4E9", "#6E6E6E"  # for everything that is none of the four above
 CYCLE = ["#000000", ORANGE, SKY, OUTPUT, GREY]
@@ -320,6 +322,173 @@ def learning_curves(
         )
     ax.set_xlabel(xlabel)
     ax.set_ylabel(ylabel)
+    _set_title(ax, title)
+    return ax
+
+
+def word_shares(
+    shares: Mapping[str, Any],
+    words: Sequence[str],
+    *,
+    colours: Sequence[str] = (KEY, GREY, ORANGE, SKY),
+    title: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """Which word gets how much attention: a bar a word, from the top down in the sentence's order.
+
+    `shares` holds {group: one share a word}, for one pixel or for several groups of them, whose bars lie side by side
+    in `colours`; `ax.legend()` names the groups. Raises ValueError when there is no group, more groups than colours,
+    or one that has not as many shares as there are words.
+    """
+    if not 1 <= len(shares) <= len(colours):
+        raise ValueError(f"{len(shares)} groups for {len(colours)} colours: give one group at least, and a colour each")
+    ax = _axes(ax, (3.2, 0.25 * len(words) + 1))
+    height = 0.8 / len(shares)
+    for number, ((group, given), colour) in enumerate(zip(shares.items(), colours)):
+        array = _array(given)
+        if array.shape != (len(words),):
+            raise ValueError(f"group {group!r}: shares of shape {array.shape} for {len(words)} words, give one a word")
+        at = np.arange(len(words)) + (number - (len(shares) - 1) / 2) * height  # a word can occur twice: by its place
+        ax.barh(at, array, height=height, color=colour, label=group)
+    ax.set_yticks(range(len(words)), words, fontsize=9)
+    ax.set(ylim=(len(words) - 0.4, -0.6), xlabel="attention")
+    _set_title(ax, title)
+    return ax
+
+
+def seed_bars(
+    runs: Mapping[str, Any],
+    *,
+    colours: Sequence[str] | None = None,
+    xlabel: str = "",
+    title: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """Scores {name: one a seed} as bars from the top down: their mean, its 95 % interval, and a dot for each seed.
+
+    A single run has no interval. `colours` are the bars', in order. Raises ValueError when there is no name, a name
+    without runs, a score that is not finite, or when there are not as many colours as names.
+    """
+    colours = [SKY] * len(runs) if colours is None else colours
+    if not runs or len(colours) != len(runs):
+        raise ValueError(f"{len(runs)} names, {len(colours)} colours: give one name at least, and a colour each")
+    ax = _axes(ax, (5.2, 0.45 * len(runs) + 1))
+    for row, ((name, given), colour) in enumerate(zip(runs.items(), colours)):
+        scores = _array(given)
+        if scores.ndim != 1:
+            raise ValueError(f"{name!r}: scores of shape {scores.shape}, give a list of them, one a seed")
+        mean, half = mean_interval(scores)
+        ax.barh(row, mean, height=0.65, color=colour)
+        if np.isfinite(half):
+            ax.errorbar(mean, row, xerr=half, color="black", capsize=3, lw=1.2)
+        ax.plot(scores, [row] * len(scores), "o", color="black", ms=3)
+    ax.set_yticks(range(len(runs)), list(runs))
+    ax.set(ylim=(len(runs) - 0.5, -0.5), xlabel=xlabel)
+    _set_title(ax, title)
+    return ax
+
+
+def signed_map(
+    values: Any, *, limit: float | None = None, image: Any = None, title: str = "", ax: Axes | None = None
+) -> Axes:
+    """A grid (rows, columns) of numbers of either sign: white at 0, orange above, violet below.
+
+    Colours are full at `limit` (the largest size, unless given; give one to compare maps). With an `image` the map lies
+    over it, pale and grey. `figure.colorbar(ax.images[-1], ax=ax)` adds the scale. Raises ValueError for values that
+    are not a grid.
+    """
+    array = _array(values)
+    if array.ndim != 2:
+        raise ValueError(
+            f"values must be a grid (rows, columns), given {array.shape}: choose one channel or word first"
+        )
+    limit = max(float(np.abs(array).max()), 1e-12) if limit is None else limit
+    look: dict[str, Any] = {"cmap": "PuOr_r", "vmin": -limit, "vmax": limit, "interpolation": "nearest"}
+    shown = None if image is None else _image(image)
+    ax = _axes(ax, (2.6, 2.6))
+    if shown is not None:
+        look |= {"alpha": 0.6, "extent": (0, shown.shape[1], shown.shape[0], 0)}
+        grey = shown if shown.ndim == 2 else shown[..., :3].mean(axis=2)
+        ax.imshow(grey, cmap="gray", vmin=-0.8, vmax=2, extent=look["extent"], interpolation="nearest")
+    ax.imshow(array, **look)
+    ax.set_axis_off()
+    ax.set_title(title, fontsize=9, fontweight="normal", loc="center")
+    return ax
+
+
+def pwam_diagram(*, title: str = "", ax: Axes | None = None) -> Axes:
+    """LAVT's pixel-word attention and its gate as boxes and arrows: blue from pixels, orange and green from words."""
+    boxes = {  # name: (text, x, y, colour)
+        "V": ("$V_i$", 0, 2, QUERY),
+        "L": ("$L$", 0, -0.1, KEY),
+        "Vm": ("$V_{im}=w_{im}(V_i)$", 2, 2.7, QUERY),
+        "Vq": ("$V_{iq}=w_{iq}(V_i)$", 2, 1.5, QUERY),
+        "Lk": ("$L_{ik}=w_{ik}(L)$", 2, 0.5, KEY),
+        "Lv": ("$L_{iv}=w_{iv}(L)$", 2, -0.7, VALUE),
+        "A": ("softmax", 4, 1, GREY),
+        "G1": ("$G_i'$", 5.2, 0.2, VALUE),
+        "G": ("$G_i=w_{iw}(G_i')$", 6.8, 0.2, VALUE),
+        "x": (r"$V_{im}\odot G_i$", 6.8, 2.7, GREY),
+        "F": (r"$F_i=w_{io}(\cdot)$", 8.6, 2.7, OUTPUT),
+        "gate": ("gate", 9.6, 1.4, OUTPUT),
+        "E": ("$E_i$", 10.7, 2.7, "black"),
+    }
+    arrows = "V-Vm V-Vq L-Lk L-Lv Vq-A Lk-A A-G1 Lv-G1 G1-G G-x Vm-x x-F F-gate gate-E F-E"
+    ax = _axes(ax, (10, 4))
+    frames = {}
+    for name, (text, x, y, colour) in boxes.items():
+        style = {"boxstyle": "round,pad=0.45", "fc": colour, "ec": "none"}
+        frames[name] = ax.text(x, y, text, ha="center", va="center", color="white", bbox=style).get_bbox_patch()
+    for start, end in (pair.split("-") for pair in arrows.split()):
+        ends = {"patchA": frames[start], "patchB": frames[end], "arrowstyle": "->", "lw": 1.3}
+        ax.annotate("", boxes[end][1:3], boxes[start][1:3], arrowprops=ends)
+    ax.plot([0, 0, 10.7], [2.4, 3.7, 3.7], color="black", lw=1.3)  # the way past everything, from V to E
+    ax.annotate("", (10.7, 3.0), (10.7, 3.7), arrowprops={"arrowstyle": "->", "lw": 1.3, "shrinkA": 0})
+    ax.set(xlim=(-0.5, 11.2), ylim=(-1.2, 4))
+    ax.set_axis_off()
+    _set_title(ax, title)
+    return ax
+
+
+def queries_against_keys(
+    uses: Mapping[str, tuple[int, int]],
+    *,
+    products: Mapping[float, float] | None = None,
+    sides: Mapping[str, str] | None = None,
+    title: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """Attention layers {name: (queries N, keys M)} as points over two logarithmic axes, with the line N = M.
+
+    A point is blue where many ask few, green where few ask many, orange on the line. `products` {N x M: M} adds dotted
+    lines of equal products, with their number where the line passes that M. Names stand to the right of their point,
+    or on the "left" or "above" if `sides` says so. Raises ValueError for no uses, sizes below 1, and names or places in
+    `sides` that are not known.
+    """
+    if not uses or min(min(sizes) for sizes in uses.values()) < 1:
+        raise ValueError(f"uses must be {{name: (N, M)}}, one at least and all sizes 1 or more, given {dict(uses)}")
+    offsets = {"right": (9, 0, "left"), "left": (-9, 0, "right"), "above": (20, 12, "right")}
+    for name, side in (sides or {}).items():
+        if name not in uses or side not in offsets:
+            raise ValueError(f"sides: {name!r} {side!r} is not a name of uses with {', '.join(offsets)}")
+    ax = _axes(ax, (9, 5.4))
+    most_queries, most_keys = np.max(list(uses.values()), axis=0)
+    ax.set(xscale="log", yscale="log", xlim=(0.7, 4 * most_keys), ylim=(0.7, 4 * most_queries))
+    ax.set(xlabel="keys and values M", ylabel="queries N")
+    note: dict[str, Any] = {"color": GREY, "transform_rotates_text": True, "rotation_mode": "anchor", "ha": "center"}
+    ax.axline((1, 1), (10, 10), color=GREY, lw=1.2)
+    at = 0.5 * min(most_keys, most_queries)  # in both axes, whatever the sizes
+    ax.text(at, 1.2 * at, "N = M", rotation=np.degrees(np.arctan(1.2)), **note)
+    for product, keys in (products or {}).items():
+        ax.axline((1, product), (product, 1), color=GREY, lw=0.8, ls=":")
+        height = 1.2 * product / keys  # a little above the line, and parallel to it
+        slope = np.degrees(np.arctan(-height / keys))
+        ax.text(keys, height, f"N x M = {product:,.0f}", rotation=slope, size=9, **note)
+    for name, (queries, keys) in uses.items():
+        colour = KEY if queries == keys else QUERY if queries > keys else VALUE
+        ax.plot(keys, queries, "o", ms=9, color=colour)
+        x, y, side = offsets[(sides or {}).get(name, "right")]
+        ax.annotate(name, (keys, queries), xytext=(x, y), textcoords="offset points", ha=side, va="center", fontsize=10)
     _set_title(ax, title)
     return ax
 
