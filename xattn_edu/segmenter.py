@@ -45,7 +45,7 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's 
 LENGTH = 20  # word pieces, [CLS] and [SEP] among them, as published
 TOKENIZER = "bert-base-uncased"
 OWN = {"referring": referring.SIZES, "lavt": referring.LAVT_SIZES}  # experiments that leave weights
-FIXED = {"image", "patch", "width", "depths", "words", "fusion", "word_layers", "positions", "shrink"}  # in a record
+FIXED = {"image", "patch", "width", "depths", "words", "fusion", "word_layers", "positions"}  # of a size, in its record
 SHOWN = 800  # pixels of the longer side in a picture
 COLUMNS, SIDE = 6, 1.75  # word maps in a row of it, and their width in inches
 
@@ -303,7 +303,7 @@ def _load_own(path: Path) -> Segmenter:
             f"{' and '.join(f'`xattn reproduce {experiment}`' for experiment in OWN)}"
         ) from error
     remedy = f"make them again with `xattn reproduce {experiment} --seeds 1 --profile {profile}`"
-    now, config = json.loads(json.dumps(vars(size))), {"shrink": False} | config  # which the first records do not say
+    now = json.loads(json.dumps(vars(size)))
     # A width would not fit and be noticed, but whether there are positions is written in no weight.
     if changed := [key for key in sorted(FIXED & config.keys()) if config[key] != now[key]]:
         raise ValueError(

@@ -10,8 +10,7 @@ axis, and one rearrange cuts windows out of the two in the middle, with no trans
 Every image size works. Grids are padded with zeros, at the bottom and on the right, to whole windows, and then rolled;
 the window never shrinks and the shift is never left out, however small the grid. Padding is attended to like any
 pixel. So do the published backbones for dense prediction, LAVT's among them. Classifiers (`transformers`' SwinModel,
-but not its SwinBackbone) leave the shift out where the grid is no larger than the window: other numbers there. That is
-`shrink`: it matters where images are so small that one window holds them, and cutting it would keep its halves apart.
+but not its SwinBackbone) leave the shift out where the grid is no larger than the window: other numbers there.
 
 Source: Liu et al., "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows" (ICCV 2021), section 3.
 """
@@ -19,7 +18,6 @@ Source: Liu et al., "Swin Transformer: Hierarchical Vision Transformer using Shi
 import functools
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any
 
 import torch
 from einops import rearrange
@@ -127,12 +125,9 @@ class WindowAttention(nn.Module):
         self.bias_table = nn.Parameter(nn.init.trunc_normal_(torch.empty((2 * window - 1) ** 2, heads), std=0.02))
         initialise_linear(self)
 
-    def bias(self, grid: tuple[int, int] | None = None) -> Float[Tensor, "head query key"]:
-        """B, looked up in the table for each query and key of a window, or of a smaller one of (rows, columns) = grid."""
+    def bias(self) -> Float[Tensor, "head query key"]:
+        """B, looked up in the table for each query and key of a window."""
         index = relative_index(self.window, self.bias_table.device)
-        if grid is not None:
-            token = torch.arange(self.window**2).unflatten(0, (self.window, -1))[: grid[0], : grid[1]].flatten()
-            index = index[token][:, token]
         return rearrange(self.bias_table[index], "query key head -> head query key")
 
     @shaped
@@ -141,14 +136,12 @@ class WindowAttention(nn.Module):
         windows: Float[Tensor, "batch_windows token width"],
         mask: Bool[Tensor, "window token token"] | None = None,
         return_weights: bool = False,
-        grid: tuple[int, int] | None = None,
     ) -> tuple[Float[Tensor, "batch_windows token width"], Float[Tensor, "batch_windows head token token"] | None]:
         """Windows to windows, and the weights (batch * windows, head, token, token) if asked for.
 
-        `mask` has an entry for each window of a map, True where a query may look; every query must see some key. Windows
-        of fewer rows or columns than `window` come with their `grid`.
+        `mask` has an entry for each window of a map, True where a query may look; every query must see some key.
         """
-        bias = self.bias(grid)[None]
+        bias = self.bias()[None]
         if mask is not None:
             bias = bias.masked_fill(~mask[:, None], float("-inf"))
         # Window and head on one axis: the bias, one for all windows or one for each, then broadcasts over the batch.
@@ -175,8 +168,7 @@ class WindowAttention(nn.Module):
 class WindowBlock(nn.Module):
     """Pre-norm Transformer block with attention in windows, moved by half a window or not (equation 3).
 
-    z' = z + W-MSA(LN(z)); z'' = z' + MLP(LN(z')). With `shrink`, a map that fits into one window is that window as it
-    is, neither padded nor moved.
+    z' = z + W-MSA(LN(z)); z'' = z' + MLP(LN(z')).
     """
 
     def __init__(
@@ -186,13 +178,12 @@ class WindowBlock(nn.Module):
         window: int = 7,
         *,
         shifted: bool = False,
-        shrink: bool = False,
         mlp_ratio: float = 4,
         stochastic_depth: float = 0.0,
         norm_eps: float = 1e-5,
     ):
         super().__init__()
-        self.window, self.shift, self.shrink = window, window // 2 if shifted else 0, shrink
+        self.window, self.shift = window, window // 2 if shifted else 0
         self.norm1 = nn.LayerNorm(width, norm_eps)
         self.attention = WindowAttention(width, heads, window)
         self.norm2 = nn.LayerNorm(width, norm_eps)
@@ -210,8 +201,7 @@ class WindowBlock(nn.Module):
         """
         _check_maps(maps, self.norm1.normalized_shape[0])
         windows = self.windows(self.norm1(maps))
-        grid = (maps.shape[1], maps.shape[2]) if self._fits(maps) else None
-        mixed, weights = self.attention(windows, self.mask(maps), return_weights, grid)
+        mixed, weights = self.attention(windows, self.mask(maps), return_weights)
         maps = maps + self.drop(self.unwindow(mixed, maps))
         # Rows stand for images here: without gradients the MLP takes a few at a time, which suits a CPU's cache.
         mlp = self.mlp(self.norm2(maps).flatten(0, 1)).unflatten(0, maps.shape[:2])
@@ -219,8 +209,6 @@ class WindowBlock(nn.Module):
 
     def windows(self, maps: Float[Tensor, "batch row column channel"]) -> Float[Tensor, "batch_windows token channel"]:
         """Pad, roll, cut: a map of the pixels' numbers, from 1 on, becomes the numbers in each window (0: padding)."""
-        if self._fits(maps):
-            return maps.flatten(1, 2)
         padded = _pad(maps, self.window)
         return cut_windows(padded.roll((-self.shift, -self.shift), dims=(1, 2)) if self.shift else padded, self.window)
 
@@ -228,19 +216,13 @@ class WindowBlock(nn.Module):
         self, windows: Float[Tensor, "batch_windows token channel"], maps: Tensor
     ) -> Float[Tensor, "batch row column channel"]:
         """`windows` undone: join, roll back, and crop to the size of `maps`."""
-        if self._fits(maps):
-            return windows.unflatten(1, maps.shape[1:3])
         padded = join_windows(windows, self._padded_grid(maps))
         rolled = padded.roll((self.shift, self.shift), dims=(1, 2)) if self.shift else padded
         return rolled[:, : maps.shape[1], : maps.shape[2]]
 
     def mask(self, maps: Tensor) -> Bool[Tensor, "window token token"] | None:
         """Who may look at whom in each window of one map; None where all may look at all."""
-        moved = self.shift and not self._fits(maps)
-        return shifted_mask(self._padded_grid(maps), self.window, maps.device) if moved else None
-
-    def _fits(self, maps: Tensor) -> bool:
-        return self.shrink and max(maps.shape[1:3]) <= self.window
+        return shifted_mask(self._padded_grid(maps), self.window, maps.device) if self.shift else None
 
     def _padded_grid(self, maps: Tensor) -> tuple[int, int]:
         rows, columns = maps.shape[1:3]
@@ -253,7 +235,9 @@ class Stage(nn.Module):
     One block for each number in `stochastic_depth`, its rate. `settings` are `WindowBlock`'s.
     """
 
-    def __init__(self, width: int, heads: int, window: int = 7, *, stochastic_depth: Sequence[float], **settings: Any):
+    def __init__(
+        self, width: int, heads: int, window: int = 7, *, stochastic_depth: Sequence[float], **settings: float
+    ):
         super().__init__()
         self.blocks = nn.ModuleList(
             WindowBlock(width, heads, window, shifted=index % 2 == 1, stochastic_depth=rate, **settings)
@@ -334,8 +318,7 @@ class Swin(nn.Module):
     rounded up. Stochastic depth grows linearly from 0 to `stochastic_depth` over all blocks. There is no head.
 
     Inside a window only offsets count, and where a patch lies in the image shows at the edges alone. `positions` adds
-    sines and cosines to the patches; published Swins have none (table 4 tries learned ones). With `shrink`, maps that
-    fit into one window are neither padded nor moved, as in classifiers.
+    sines and cosines to the patches; published Swins have none (table 4 tries learned ones).
 
     The parts are usable alone: `forward` is `embed`, and for each stage `stages[i]`, `norms[i]` on what goes out, and
     `merges[i]` on what goes on. Raises ValueError for sizes that do not fit each other.
@@ -353,7 +336,6 @@ class Swin(nn.Module):
         mlp_ratio: float = 4,
         stochastic_depth: float = 0.0,
         positions: bool = False,
-        shrink: bool = False,
         norm_eps: float = 1e-5,
     ):
         super().__init__()
@@ -375,7 +357,6 @@ class Swin(nn.Module):
                 stage_heads,
                 window,
                 stochastic_depth=rates[end - depth : end],
-                shrink=shrink,
                 mlp_ratio=mlp_ratio,
                 norm_eps=norm_eps,
             )

@@ -25,6 +25,7 @@ from xattn_edu.experiments.referring import (
     MODELS,
     RECIPE_CHANGES,
     lavt_ablation,
+    lavt_finer,
     lavt_recipe,
     referring_segmentation,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "fusion_search",
     "fusions",
     "lavt_ablation",
+    "lavt_finer",
     "lavt_recipe",
     "little_data",
     "load_results",
@@ -127,6 +129,11 @@ EXPERIMENTS = {
         lavt_ablation,
         {"model": tuple(MODELS)},
         keep_weights=("lavt",),
+    ),
+    "lavt-finer": Experiment(
+        "LAVT with and without its language pathway, on a finer grid and with more blocks behind the gates (notebook 12)",
+        lavt_finer,
+        {"model": ("lavt", "lavt_pwam")},
     ),
     "lavt-words": Experiment(
         "LAVT with MiniLM's words, frozen: what it makes of words it was never trained on (notebook 12; needs MiniLM)",
