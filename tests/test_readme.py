@@ -162,6 +162,19 @@ def test_the_papers_order_is_claimed_where_it_came_out(ahead, behind) -> None:
     assert line in README.read_text(encoding="utf-8")
 
 
+def test_the_pathway_in_the_finer_model_is_as_in_results() -> None:
+    scores: dict[str, dict[int, float]] = {"lavt": {}, "lavt_pwam": {}}
+    for run in load_results("lavt-finer"):
+        scores[run["model"]][run["seed"]] = 100 * run["mIoU"]
+    with_pathway, without = scores["lavt"], scores["lavt_pwam"]
+    lead = mean_interval(with_pathway[seed] - without[seed] for seed in with_pathway)
+    assert lead.low < 0 < lead.high
+    ranges = [f"{min(by_seed.values()):.0f} to {max(by_seed.values()):.0f} %" for by_seed in (with_pathway, without)]
+    said = " ".join(README.read_text(encoding="utf-8").split())
+    assert f"is open as well, {lead:.1f} points" in said
+    assert f"LAVT has {ranges[0]}, PWAM alone {ranges[1]}" in said
+
+
 def test_scenes_are_made_as_fast_as_it_says() -> None:
     record = json.loads((README.parent / "results" / "benchmarks" / "scenes.json").read_text(encoding="utf-8"))
     speeds = {(row["objects"], row["language"], row["size"]): row["scenes_per_second"] for row in record["scenes"]}
