@@ -9,6 +9,7 @@ import pytest
 from xattn_edu.crossvit import FUSIONS
 from xattn_edu.data.referring_scenes import KINDS
 from xattn_edu.experiments import load_results
+from xattn_edu.experiments.referring import FINER_SIZES, LAVT_SIZES
 from xattn_edu.metrics import mean_interval
 
 README = Path(__file__).parents[1] / "README.md"
@@ -171,6 +172,8 @@ def test_the_pathway_in_the_finer_model_is_as_in_results() -> None:
     assert lead.low < 0 < lead.high
     ranges = [f"{min(by_seed.values()):.0f} to {max(by_seed.values()):.0f} %" for by_seed in (with_pathway, without)]
     said = " ".join(README.read_text(encoding="utf-8").split())
+    assert sum(FINER_SIZES["ci"].depths[1:]) == 7 and sum(LAVT_SIZES["ci"].depths[1:]) == 4
+    assert "with seven blocks after the first gate instead of four" in said
     assert f"is open as well, {lead:.1f} points" in said
     assert f"LAVT has {ranges[0]}, PWAM alone {ranges[1]}" in said
 

@@ -152,9 +152,9 @@ def referring_segmentation(
 
     The training scenes are drawn by the seed; the test's are always the same. With language="minilm" the language
     encoder is not trained: what MiniLM says of each sentence is looked up, and one linear layer learns to read it.
-    `sizes` are SIZES (notebook 10), LAVT_SIZES or FINER_SIZES (notebook 12). The result's accuracy is the share of expressions found
-    with an IoU of one half at least; `more` has the other scores (see `scores`). Raises ValueError for a model's name
-    or language encoder that is not known, ModuleNotFoundError if MiniLM is not installed.
+    `sizes` are SIZES (notebook 10), LAVT_SIZES or FINER_SIZES (notebook 12). The result's accuracy is the share of
+    expressions found with an IoU of one half at least; `more` has the other scores (see `scores`). Raises ValueError
+    for a model's name or language encoder that is not known, ModuleNotFoundError if MiniLM is not installed.
     """
     profile = profile if isinstance(profile, Profile) else choose_profile(profile)
     if model not in MODELS:
@@ -190,7 +190,8 @@ def referring_segmentation(
     return Result(
         config={"model": model, "seed": seed, "profile": profile.name, "image": size.image, "patch": size.patch}
         | {"width": size.width, "depths": size.depths, "words": size.words, "fusion": size.fusion, "epochs": epochs}
-        | {"word_layers": size.word_layers, "positions": size.positions, "easy": size.easy, "shut": size.shut}
+        | {"word_layers": size.word_layers, "positions": size.positions, "easy": size.easy}
+        | {"xavier": size.xavier, "shut": size.shut}
         | {"language": language, "train_scenes": count, "test_scenes": test_scenes, "steps": int(history["step"][-1])}
         | {"learning_rate": size.learning_rate}
         | RECIPE,
