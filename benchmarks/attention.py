@@ -16,9 +16,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from xattn_edu import MultiHeadAttention, convert, costs, create_model
-from xattn_edu.checkpoints import write_atomically
-from xattn_edu.experiments import describe_machine
+from xattn_edu import MultiHeadAttention, create_model
+from xattn_edu.files import write_atomically
+from xattn_edu.machine import describe_machine
+from xattn_edu.measure import costs
+from xattn_edu.weights import attention_from_torch
 
 RESULT = Path(__file__).parents[1] / "results" / "benchmarks" / "attention.json"
 WIDTH, HEADS = 384, 6  # ViT-S
@@ -44,7 +46,7 @@ def attention_growth(sizes: list[int], rounds: int) -> list[dict]:
     """Time and peak memory of one self-attention layer, batch 1, for each number of tokens and way to compute it."""
     theirs = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True).eval()
     ours = MultiHeadAttention(WIDTH, HEADS).eval()
-    ours.load_state_dict(convert.attention_from_torch(theirs.state_dict()))
+    ours.load_state_dict(attention_from_torch(theirs.state_dict()))
     rows = []
     for tokens in sizes:
         x = torch.randn(1, tokens, WIDTH)

@@ -21,12 +21,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xattn_edu import costs, create_model
-from xattn_edu.checkpoints import write_atomically
-from xattn_edu.crossvit import FUSIONS, ClassTokenAttention
+from xattn_edu import create_model
 from xattn_edu.experiments.fusions import SIZES, TASKS, small_crossvit
-from xattn_edu.experiments.records import describe_machine
-from xattn_edu.training import adamw
+from xattn_edu.files import write_atomically
+from xattn_edu.machine import describe_machine
+from xattn_edu.measure import costs
+from xattn_edu.models.fusions import FUSIONS, ClassTokenAttention
+from xattn_edu.training.loop import adamw
 
 RESULT = Path(__file__).parents[1] / "results" / "benchmarks" / "crossvit.json"
 BATCH, SQUARE = 16, 2048

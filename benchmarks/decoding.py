@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from xattn_edu import costs
-from xattn_edu.checkpoints import write_atomically
-from xattn_edu.experiments import describe_machine
-from xattn_edu.transformer import Transformer, greedy_decode
+from xattn_edu.files import write_atomically
+from xattn_edu.machine import describe_machine
+from xattn_edu.measure import costs
+from xattn_edu.models.decoding import greedy_decode
+from xattn_edu.models.transformer import Transformer
 
 RESULT = Path(__file__).parents[1] / "results" / "benchmarks" / "decoding.json"
 MODEL = {"vocabulary": 1000, "width": 256, "depth": 4, "heads": 8, "hidden": 1024, "dropout": 0.0}

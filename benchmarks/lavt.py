@@ -19,15 +19,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xattn_edu import costs, create_model
-from xattn_edu.checkpoints import write_atomically
-from xattn_edu.data import referring_scenes
-from xattn_edu.experiments.records import describe_machine
+from xattn_edu import create_model
+from xattn_edu.data import scenes as referring_scenes
 from xattn_edu.experiments.referring import LAVT_SIZES, MODELS, RECIPE, batch_of, scene_set
-from xattn_edu.language import build_tokenizer
-from xattn_edu.lavt import LAVT
-from xattn_edu.segmentation import dice_loss
-from xattn_edu.training import adamw
+from xattn_edu.files import write_atomically
+from xattn_edu.machine import describe_machine
+from xattn_edu.measure import costs
+from xattn_edu.models.language import build_tokenizer
+from xattn_edu.models.lavt import LAVT
+from xattn_edu.models.losses import dice_loss
+from xattn_edu.training.loop import adamw
 
 RESULT = Path(__file__).parents[1] / "results" / "benchmarks" / "lavt.json"
 SQUARE = 2048

@@ -18,9 +18,14 @@ os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # one 
 
 import torch  # noqa: E402
 
-from xattn_edu.checkpoints import write_atomically  # noqa: E402
-from xattn_edu.data.referring_scenes import LANGUAGES, OBJECTS, layouts, scenes  # noqa: E402
-from xattn_edu.experiments import describe_machine  # noqa: E402
+from xattn_edu.data.scenes import (
+    LANGUAGES,  # noqa: E402
+    OBJECTS,  # noqa: E402
+    layouts,  # noqa: E402
+    scenes,  # noqa: E402
+)
+from xattn_edu.files import write_atomically  # noqa: E402
+from xattn_edu.machine import describe_machine  # noqa: E402
 
 RESULT = Path(__file__).parents[1] / "results" / "benchmarks" / "scenes.json"
 SIZES = (64, 96, 224)

@@ -5,8 +5,10 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from xattn_edu import numpy_attention, plots
-from xattn_edu.data import fashion_mnist, referring_scenes
+from xattn_edu import plots
+from xattn_edu.data import fashion_mnist
+from xattn_edu.data import scenes as referring_scenes
+from xattn_edu.models import attention_numpy
 
 plots.use_style()
 draw = np.random.default_rng(0)
@@ -15,12 +17,12 @@ figure, axes = plt.subplots(1, 4, figsize=(14, 3.5), width_ratios=[1.1, 1.3, 1, 
 word = list("attention")
 alphabet = {letter: draw.normal(size=32) for letter in sorted(set(word))}
 letters = np.stack([alphabet[letter] for letter in word])
-_, self_weights = numpy_attention.attention(letters, letters, letters)
+_, self_weights = attention_numpy.attention(letters, letters, letters)
 plots.attention_heatmap(self_weights, queries=word, keys=word, title="Self: letters find their kind", ax=axes[0])
 
 asking, answering = list("note"), list("attention")
 query = np.stack([alphabet[letter] for letter in asking])
-_, cross_weights = numpy_attention.attention(query, letters, letters)
+_, cross_weights = attention_numpy.attention(query, letters, letters)
 plots.attention_heatmap(cross_weights, queries=asking, keys=answering, title="Cross: one word asks another", ax=axes[1])
 
 boot, heel = (fashion_mnist.load("test").images[index] / 255 for index in (39, 132))
@@ -28,7 +30,7 @@ plots.patch_grid(boot, 7, title="An image as tokens", gap=2, ax=axes[2])
 
 padded = np.pad(heel, 1, mode="edge")
 tokens = np.lib.stride_tricks.sliding_window_view(padded, (3, 3)).reshape(784, 9)
-weights = numpy_attention.softmax(5 * (tokens @ tokens.T - (tokens**2).sum(axis=1) / 2))
+weights = attention_numpy.softmax(5 * (tokens @ tokens.T - (tokens**2).sum(axis=1) / 2))
 row, column = 16, 20
 title = "Leather finds leather"
 plots.attention_over_image(heel, weights[row * 28 + column].reshape(28, 28), title=title, ax=axes[3])

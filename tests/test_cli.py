@@ -4,14 +4,14 @@ import json
 
 import pytest
 import torch
-from data.miniature_refcoco import miniature
+from helpers.miniature_refcoco import miniature
 from PIL import Image
 
 from xattn_edu import experiments
 from xattn_edu.cli import main
 from xattn_edu.data import refer
 from xattn_edu.experiments import EXPERIMENTS, Experiment, vit_fashion_mnist
-from xattn_edu.tables import CROSSVIT_TABLES
+from xattn_edu.measure.tables import CROSSVIT_TABLES
 
 
 @pytest.fixture(autouse=True)
@@ -191,9 +191,9 @@ def lavt(tmp_path_factory):
     """A small LAVT as it was published, and its options."""
     from transformers import BertTokenizerFast
 
-    from xattn_edu.convert import lavt_to_published
-    from xattn_edu.language import SPECIAL, SmallBert
-    from xattn_edu.lavt import lavt_swin
+    from xattn_edu.models.language import SPECIAL, SmallBert
+    from xattn_edu.models.lavt import lavt_swin
+    from xattn_edu.weights import lavt_to_published
 
     folder = tmp_path_factory.mktemp("lavt")
     words = [*SPECIAL, *"the left right man in red grey dog café sign".split()]
@@ -206,7 +206,7 @@ def lavt(tmp_path_factory):
 
 
 def test_evaluate_lavt_prints_the_scores_stops_and_goes_on(lavt, tmp_path, capsys, monkeypatch):
-    from xattn_edu import evaluation
+    from xattn_edu.predict import evaluation
 
     monkeypatch.chdir(tmp_path)
     small = miniature(tmp_path / "data")

@@ -352,7 +352,7 @@ def test_in_cross_attention_only_class_tokens_ask_and_only_the_other_branch():
 
 
 def test_every_fusion_of_the_library_is_drawn_and_no_other():
-    from xattn_edu.crossvit import FUSIONS
+    from xattn_edu.models.fusions import FUSIONS
 
     for fusion in FUSIONS:
         drawn(plots.fusion_diagram(fusion))

@@ -4,10 +4,10 @@ import xattn_edu as xe
 model = xe.create_model("deit_tiny_patch16_224")
 """
 
-from xattn_edu.attention import MultiHeadAttention, attention_rollout, causal_mask
-from xattn_edu.pretrained import load_pretrained
-from xattn_edu.registry import create_model, list_models
+from xattn_edu.models.attention import MultiHeadAttention, attention_rollout, causal_mask
+from xattn_edu.models.registry import create_model, list_models
 from xattn_edu.shapes import ShapeError, check_shapes
+from xattn_edu.weights.pretrained import load_pretrained
 
 __all__ = [
     "MultiHeadAttention",

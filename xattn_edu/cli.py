@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from xattn_edu import experiments, tables
+from xattn_edu import experiments
 from xattn_edu.data import refer
-from xattn_edu.metrics import mean_interval
-from xattn_edu.profiles import choose_profile
+from xattn_edu.machine import choose_profile
+from xattn_edu.measure import tables
+from xattn_edu.measure.intervals import mean_interval
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -202,7 +203,7 @@ def _convert_refer(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from xattn_edu import evaluation
+    from xattn_edu.predict import evaluation
 
     split_by = options.split_by or refer.USUAL[options.dataset]
     out = options.out or Path(f"{options.dataset}_{split_by}_{options.split}_{options.checkpoint.stem}.json")
@@ -228,10 +229,10 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _segment(options: argparse.Namespace) -> int:
-    from xattn_edu import segmenter
+    from xattn_edu.predict.pictures import segment_file
 
     out = options.out or Path(f"{options.image.stem}_segmented.png")
-    share, remarks = segmenter.segment_file(
+    share, remarks = segment_file(
         options.image,
         options.expression,
         options.checkpoint,

@@ -18,7 +18,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from numpy import ndarray
 
-from xattn_edu.metrics import mean_interval
+from xattn_edu.measure.intervals import mean_interval
 
 QUERY, KEY, VALUE, OUTPUT = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY, GREY = "#E69F00", "#56B4E9", "#6E6E6E"  # for everything that is none of the four above

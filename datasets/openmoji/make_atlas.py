@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from xattn_edu.data.sprites import ACROSS, ATLAS, CELL, EMOJI
+from xattn_edu.data.scenes.sprites import ACROSS, ATLAS, CELL, EMOJI
 
 
 def sprite(emoji: str, font: ImageFont.FreeTypeFont) -> Image.Image:

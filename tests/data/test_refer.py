@@ -15,14 +15,15 @@ from dataclasses import FrozenInstanceError
 import numpy as np
 import pytest
 import torch
-from data.miniature_refcoco import SENTENCES, SIZES, miniature, name, packed, picture, python2_pickle, runs
+from helpers.miniature_refcoco import SENTENCES, SIZES, miniature, name, packed, picture, python2_pickle, runs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as coco_mask
 
 from xattn_edu.data import refer
-from xattn_edu.data.refer import PUBLISHED, convert, counts, load, mask, read_plain_pickle
+from xattn_edu.data.plain_pickle import read_plain_pickle
+from xattn_edu.data.refer import PUBLISHED, convert, counts, load, mask
 
 SETS = list(PUBLISHED)
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")  # pycocotools

@@ -8,11 +8,10 @@ from dataclasses import FrozenInstanceError, fields, replace
 import numpy as np
 import pytest
 import torch
-from scene_reader import COLOUR_NAMES, NOUNS, SIZES, read, referents
+from helpers.scene_reader import COLOUR_NAMES, NOUNS, SIZES, read, referents
 
-from xattn_edu.data import referring_scenes
-from xattn_edu.data.expressions import Program, phrase
-from xattn_edu.data.referring_scenes import (
+from xattn_edu.data import scenes as referring_scenes
+from xattn_edu.data.scenes import (
     CATEGORIES,
     COLOURS,
     KINDS,
@@ -24,6 +23,7 @@ from xattn_edu.data.referring_scenes import (
     scenes,
     vocabulary,
 )
+from xattn_edu.data.scenes.expressions import Program, phrase
 
 everything = pytest.mark.parametrize(("objects", "language"), list(itertools.product(OBJECTS, LANGUAGES)))
 each_language = pytest.mark.parametrize("language", LANGUAGES)
@@ -184,7 +184,7 @@ def test_the_vocabulary_is_all_words_and_no_others(drawn, language):
      ("보라이나/나", "보라나"), ("빨간색이나/나", "빨간색이나")],
 )  # fmt: skip
 def test_particles_follow_the_last_letter(text, wanted):
-    from xattn_edu.data.expressions import _with_particles
+    from xattn_edu.data.scenes.expressions import _with_particles
 
     assert _with_particles(text) == wanted
 

@@ -7,8 +7,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xattn_edu.data import sprites as module
-from xattn_edu.data.sprites import ATLAS, CATEGORIES, CELL, COLOURS, EMOJI, OBJECTS, TINTS, resampling, sprites, stamp
+from xattn_edu.data.scenes import sprites as module
+from xattn_edu.data.scenes.sprites import (
+    ATLAS,
+    CATEGORIES,
+    CELL,
+    COLOURS,
+    EMOJI,
+    OBJECTS,
+    TINTS,
+    resampling,
+    sprites,
+    stamp,
+)
 
 each_kind_of_objects = pytest.mark.parametrize("objects", OBJECTS)
 CARD = ATLAS.with_name("README.md").read_text(encoding="utf-8")

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from xattn_edu import create_model, list_models
-from xattn_edu.convert import crossvit_from_published, crossvit_from_timm, crossvit_to_published, crossvit_to_timm
-from xattn_edu.crossvit import CrossViT
+from xattn_edu.models.crossvit import CrossViT
+from xattn_edu.weights import crossvit_from_published, crossvit_from_timm, crossvit_to_published, crossvit_to_timm
 
 timm = pytest.importorskip("timm", reason="timm needs a torch of its own: `make parity` compares with it")
 from timm.models.crossvit import CrossVit  # noqa: E402

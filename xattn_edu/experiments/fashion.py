@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
-from xattn_edu import costs
-from xattn_edu.channel_spatial import MIXERS
 from xattn_edu.data import fashion_mnist
 from xattn_edu.experiments.records import Result
-from xattn_edu.metrics import accuracy
-from xattn_edu.profiles import Profile, choose_profile, seed_everything
+from xattn_edu.machine import Profile, choose_profile, seed_everything
+from xattn_edu.measure import costs
+from xattn_edu.measure.accuracy import accuracy
+from xattn_edu.models.mixers import MIXERS
+from xattn_edu.models.vit import Mixer, ViT
 from xattn_edu.shapes import shaped
-from xattn_edu.training import train
-from xattn_edu.vit import Mixer, ViT
+from xattn_edu.training.loop import train
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def vit_mixers(
     device: str = "auto",
     progress: bool = True,
 ) -> Result:
-    """Train the reduced ViT with "attention" or one of `channel_spatial.MIXERS` in its place, all else equal.
+    """Train the reduced ViT with "attention" or one of `mixers.MIXERS` in its place, all else equal.
 
     All of them read the mean of the patches instead of a class token, which only attention can fill. Raises ValueError
     for a mixer that is not known, and as `vit_fashion_mnist` does.

@@ -18,13 +18,15 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
-from xattn_edu import costs
-from xattn_edu.crossvit import FUSIONS, CrossViT
 from xattn_edu.data import hierarchical
+from xattn_edu.data.batches import take
 from xattn_edu.experiments.fashion import balanced, fashion_sets, flip, xavier
 from xattn_edu.experiments.records import Result
-from xattn_edu.profiles import Profile, choose_profile, seed_everything
-from xattn_edu.training import take, train
+from xattn_edu.machine import Profile, choose_profile, seed_everything
+from xattn_edu.measure import costs
+from xattn_edu.models.crossvit import CrossViT
+from xattn_edu.models.fusions import FUSIONS
+from xattn_edu.training.loop import train
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def fusions(
+def train_fusion(
     task: str = "fashion",
     fusion: str = "cross_attention",
     seed: int = 0,
@@ -204,7 +206,7 @@ def fusion_rates(
     task: str, fusion: str, rate: float, seed: int = 0, profile: str | Profile | None = None, **settings: Any
 ) -> Result:
     """`fusions` with a given learning rate, tested on held-out images: how `BEST_RATES` was chosen."""
-    result = fusions(task, fusion, seed, profile, rate=rate, split="validation", **settings)
+    result = train_fusion(task, fusion, seed, profile, rate=rate, split="validation", **settings)
     return replace(result, config=result.config | {"rate": rate})
 
 
@@ -217,7 +219,9 @@ def fusion_search(
     """
     if setting not in SETTINGS:
         raise ValueError(f"setting must be one of {', '.join(SETTINGS)}, given {setting!r}")
-    result = fusions(fusion=fusion, seed=seed, profile=profile, **({"task": "fashion"} | SETTINGS[setting] | settings))
+    result = train_fusion(
+        fusion=fusion, seed=seed, profile=profile, **({"task": "fashion"} | SETTINGS[setting] | settings)
+    )
     return replace(result, config=result.config | {"setting": setting})
 
 

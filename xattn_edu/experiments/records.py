@@ -1,16 +1,14 @@
 """What a run leaves behind: its settings, its numbers, and what it ran on."""
 
 import importlib.metadata
-import os
 import platform
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
-from xattn_edu.training import History
+from xattn_edu.machine import describe_machine
+from xattn_edu.training.history import History
 
 
 @dataclass(frozen=True)
@@ -52,16 +50,3 @@ class Result:
             "versions": versions,
             "history": self.history.rows,
         }
-
-
-def describe_machine(device: torch.device) -> dict[str, Any]:
-    """What the run ran on, in words that name no one's machine: CPU model, cores, torch's threads, device."""
-    model = platform.processor() or platform.machine()
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        names = [
-            line.split(":", 1)[1] for line in information.read_text().splitlines() if line.startswith("model name")
-        ]
-        model = names[0].strip() if names else model
-    described = {"cpu": model, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "device": device.type}
-    return described | ({"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {})

@@ -16,13 +16,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from xattn_edu import costs
-from xattn_edu.data import referring_scenes
-from xattn_edu.data.referring_scenes import DEVIATION, KINDS, MEAN, Scenes
-from xattn_edu.decoder_fusion import DecoderFusion
+from xattn_edu.data import scenes as referring_scenes
+from xattn_edu.data.batches import take
+from xattn_edu.data.scenes import DEVIATION, KINDS, MEAN, Scenes
 from xattn_edu.experiments.fashion import xavier
 from xattn_edu.experiments.records import Result
-from xattn_edu.language import (
+from xattn_edu.machine import Profile, choose_profile, seed_everything
+from xattn_edu.measure import costs
+from xattn_edu.measure.overlaps import Overlaps, overlaps
+from xattn_edu.models.decoder_fusion import DecoderFusion
+from xattn_edu.models.language import (
     FrozenWords,
     PhraseBook,
     SmallBert,
@@ -32,12 +35,11 @@ from xattn_edu.language import (
     load_tokenizer,
     minilm_folder,
 )
-from xattn_edu.lavt import LAVT
-from xattn_edu.metrics import Overlaps, overlaps
-from xattn_edu.profiles import Profile, choose_profile, seed_everything
-from xattn_edu.segmentation import dice_loss, predicted_masks
-from xattn_edu.swin import Swin
-from xattn_edu.training import take, train
+from xattn_edu.models.lavt import LAVT
+from xattn_edu.models.losses import dice_loss
+from xattn_edu.models.masks import predicted_masks
+from xattn_edu.models.swin import Swin
+from xattn_edu.training.loop import train
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xattn_edu import costs
 from xattn_edu.data import translation
 from xattn_edu.experiments.records import Result
-from xattn_edu.profiles import Profile, choose_profile, seed_everything
-from xattn_edu.training import train
-from xattn_edu.transformer import Transformer, greedy_decode, next_token_loss
+from xattn_edu.machine import Profile, choose_profile, seed_everything
+from xattn_edu.measure import costs
+from xattn_edu.models.decoding import greedy_decode
+from xattn_edu.models.losses import next_token_loss
+from xattn_edu.models.transformer import Transformer
+from xattn_edu.training.loop import train
 
 
 @dataclass(frozen=True)

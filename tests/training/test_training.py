@@ -1,0 +1,608 @@
+"""The training loop: it learns, it is repeatable to the bit, and it survives what interrupts it."""
+
+import functools
+import math
+import os
+import random
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.multiprocessing
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import Dataset, TensorDataset
+
+from xattn_edu.data.batches import epoch_batches, seed_from
+from xattn_edu.files import write_atomically
+from xattn_edu.measure.accuracy import accuracy
+from xattn_edu.models.vit import ViT
+from xattn_edu.training.history import History
+from xattn_edu.training.loop import adamw, cosine_schedule, train
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Models of a few hundred numbers: a second thread would only wait."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def small_set(samples=53, classes=3, seed=0):
+    """Images 8 x 8 whose brightest quarter, by and large, is their label."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(classes, (samples,), generator=generator)
+    images = torch.randn(samples, 1, 8, 8, generator=generator)
+    for image, label in zip(images, labels):
+        row, column = divmod(int(label), 2)
+        image[0, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] += 2
+    return TensorDataset(images, labels)
+
+
+def small_model(seed=0, **changes):
+    torch.manual_seed(seed)
+    sizes = {"image_size": 8, "patch": 4, "width": 16, "depth": 2, "heads": 2, "classes": 3, "channels": 1}
+    return ViT(**(sizes | {"stochastic_depth": 0.3} | changes))
+
+
+def noise(images):
+    return images + 0.1 * torch.randn_like(images)
+
+
+RUN = {"epochs": 3, "batch_size": 8, "learning_rate": 5e-3, "device": "cpu", "augment": noise}
+
+
+def state(model):
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def without_times(history):
+    return [{name: value for name, value in row.items() if "seconds" not in name} for row in history.rows]
+
+
+class Interrupted(Exception):
+    pass
+
+
+def interrupted(function, calls):
+    """`function`, until it has been called so often; then the lights go out."""
+    left = [calls]
+
+    @functools.wraps(function)
+    def call(*arguments):
+        left[0] -= 1
+        if left[0] < 0:
+            raise Interrupted
+        return function(*arguments)
+
+    return call
+
+
+# ---------------------------------------------------------------- learning
+
+
+def test_it_learns():
+    model, test_set = small_model(), small_set(300, seed=1)
+    before = accuracy(model, test_set)
+    history = train(model, small_set(300), epochs=20, batch_size=20, learning_rate=1e-2, device="cpu")
+    assert accuracy(model, test_set) > max(0.8, before + 0.2)
+    assert history["loss"][-1] < 0.6 * history["loss"][0]
+    assert not model.training
+
+
+def test_history_is_the_mean_over_samples_not_over_batches():
+    """With a learning rate too small to matter, loss and accuracy are those of the untouched model."""
+    data, model = small_set(21), small_model(stochastic_depth=0.0)
+    with torch.no_grad():
+        logits = model.eval()(data.tensors[0])
+    history = train(model, data, epochs=1, batch_size=8, learning_rate=1e-12, device="cpu")
+    assert history["loss"][0] == pytest.approx(F.cross_entropy(logits, data.tensors[1]).item(), rel=1e-5)
+    assert history["accuracy"][0] == pytest.approx((logits.argmax(1) == data.tensors[1]).float().mean().item())
+    assert history["step"] == [3]
+
+
+def test_one_step_is_adamw_with_clipped_gradient():
+    data, model, by_hand = small_set(8), small_model(stochastic_depth=0.0), small_model(stochastic_depth=0.0)
+    train(model, data, epochs=1, batch_size=8, learning_rate=1e-2, warmup=0.0, clip=0.01, device="cpu")
+    optimizer = adamw(by_hand, 1e-2, 0.05)
+    indices = epoch_batches(8, 8, seed=0, epoch=0)[0]
+    F.cross_entropy(by_hand(data.tensors[0][indices]), data.tensors[1][indices]).backward()
+    norm = torch.nn.utils.clip_grad_norm_(by_hand.parameters(), 0.01)
+    optimizer.step()
+    assert norm > 0.01
+    assert same(state(model), state(by_hand))
+
+
+def test_several_inputs_any_loss_any_dataset():
+    class Pairs(Dataset):
+        def __len__(self):
+            return 10
+
+        def __getitem__(self, index):
+            x = torch.tensor([index / 10.0])
+            return x, 2 * x, 3 * x
+
+    class Sum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(2))
+
+        def forward(self, first, second):
+            return first * self.weight[0] + second * self.weight[1]
+
+    model = Sum()
+    history = train(model, Pairs(), epochs=60, batch_size=4, learning_rate=0.05, loss=F.mse_loss, device="cpu")
+    assert history["loss"][-1] < 1e-2
+    assert (model.weight[0] + 2 * model.weight[1]).item() == pytest.approx(3, abs=0.2)
+    assert "accuracy" not in history.columns
+
+
+def test_evaluation_rows():
+    modes = []
+
+    def evaluate(model):
+        modes.append(model.training)
+        return {"test accuracy": accuracy(model, small_set())}
+
+    history = train(small_model(), small_set(), **RUN | {"epochs": 5}, evaluate=evaluate, evaluate_every=2)
+    assert ["test accuracy" in row for row in history.rows] == [False, True, False, True, True]
+    assert len(history["test accuracy"]) == 3
+    assert modes == [True, True, True]  # `accuracy` itself switches to eval mode, and back
+
+
+def test_evaluation_changes_nothing():
+    plain, watched = small_model(), small_model()
+    train(plain, small_set(), **RUN)
+    train(watched, small_set(), **RUN, evaluate=lambda model: {"chance": float(model.eval() and torch.rand(1))})
+    assert same(state(plain), state(watched))
+
+
+def test_divergence_is_named():
+    with pytest.raises(FloatingPointError, match="lower learning_rate"):
+        train(small_model(), small_set(), **RUN | {"augment": lambda images: images * math.nan})
+
+
+# ---------------------------------------------------------------- the pieces
+
+
+@given(st.integers(1, 200), st.integers(1, 64), st.integers(0, 9), st.integers(0, 9))
+def test_every_sample_once_an_epoch(samples, batch_size, seed, epoch):
+    batches = epoch_batches(samples, batch_size, seed, epoch)
+    assert sorted(torch.cat(batches).tolist()) == list(range(samples))
+    assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
+
+
+def test_order_depends_on_seed_and_epoch():
+    orders = [torch.cat(epoch_batches(50, 8, seed, epoch)).tolist() for seed in (0, 1) for epoch in (0, 1)]
+    assert len(set(map(tuple, orders))) == 4
+    assert orders[0] == torch.cat(epoch_batches(50, 16, 0, 0)).tolist()
+
+
+def test_schedule_shape():
+    rates = [cosine_schedule(step, 100, 0.1) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1) and rates[9] == 1 and max(rates) == 1
+    assert all(a < b for a, b in zip(rates[:9], rates[1:10]))
+    assert all(a > b for a, b in zip(rates[10:], rates[11:]))
+    assert rates[55] == pytest.approx(0.5) and 0 < rates[-1] < 1e-3
+    assert cosine_schedule(0, 1, 0.0) == 1
+
+
+def test_what_decays():
+    model = small_model()
+    decayed, kept = adamw(model, 1e-3, 0.1).param_groups
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    kept_names = {names[id(parameter)] for parameter in kept["params"]}
+    assert kept["weight_decay"] == 0 and decayed["weight_decay"] == 0.1
+    assert {"class_token", "positions", "norm.weight", "head.bias", "blocks.0.norm1.bias"} <= kept_names
+    assert {names[id(p)] for p in decayed["params"]} == {n for n in names.values() if n not in kept_names}
+    assert all(name.endswith("weight") for name in names.values() if name not in kept_names)
+
+
+def test_fixed_positions_stay_fixed():
+    model = small_model(positions="sincos")
+    before = model.positions.clone()
+    train(model, small_set(), **RUN | {"epochs": 1})
+    assert torch.equal(before, model.positions)
+
+
+# ---------------------------------------------------------------- repeatable, and interrupted
+
+
+def test_same_seed_same_bits_another_seed_other_bits():
+    results = []
+    for seed in (0, 0, 1):
+        model = small_model()
+        torch.manual_seed(len(results))  # whatever the generators' state outside
+        history = train(model, small_set(), **RUN, seed=seed)
+        results.append((state(model), without_times(history)))
+    assert same(results[0][0], results[1][0]) and results[0][1] == results[1][1]
+    assert not same(results[0][0], results[2][0])
+
+
+@pytest.mark.parametrize("stop_after", [3, 7, 8, 14, 20])
+def test_interrupted_is_the_same_to_the_bit(tmp_path, stop_after):
+    """7 steps an epoch, a checkpoint every 3 steps and after each epoch; stochastic depth and noise are on."""
+    straight, history = small_model(), None
+    history = train(straight, small_set(), **RUN)
+    run = RUN | {"checkpoint": tmp_path / "run.safetensors", "checkpoint_every": 3}
+    with pytest.raises(Interrupted):
+        train(small_model(), small_set(), **run | {"augment": interrupted(noise, stop_after)})
+    assert run["checkpoint"].exists()
+    resumed = small_model(seed=9)  # its weights come from the checkpoint
+    torch.manual_seed(123)
+    again = train(resumed, small_set(), **run)
+    assert same(state(straight), state(resumed))
+    assert without_times(history) == without_times(again)
+
+
+def test_resuming_does_only_what_is_left(tmp_path):
+    run = RUN | {"checkpoint": tmp_path / "run.safetensors", "checkpoint_every": 3}
+    with pytest.raises(Interrupted):
+        train(small_model(), small_set(), **run | {"augment": interrupted(noise, 11)})
+    left = interrupted(noise, 21 - 9)  # 9 steps are in the checkpoint, 12 are left, a 13th would raise
+    train(small_model(), small_set(), **run | {"augment": left})
+    with pytest.raises(Interrupted):
+        left(torch.zeros(1))
+
+
+def test_finished_run_comes_back_at_once(tmp_path):
+    run = RUN | {"checkpoint": tmp_path / "run.safetensors"}
+    first, second = small_model(), small_model(seed=5)
+    history = train(first, small_set(), **run)
+    again = train(second, small_set(), **run | {"augment": interrupted(noise, 0)})
+    assert same(state(first), state(second)) and history.rows == again.rows and not second.training
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"learning_rate": 1e-3}, "learning_rate: 0.005 there, 0.001 here"),
+        ({"epochs": 4}, "epochs: 3 there, 4 here"),
+        ({"seed": 1}, "seed: 0 there, 1 here"),
+        ({"augment": None}, "augment: noise there, None here"),
+        ({"loss": functools.partial(F.cross_entropy, label_smoothing=0.1)}, "label_smoothing=0.1"),
+        ({"model": {"heads": 4}}, r"blocks.0.attention.heads: 2 there, 4 here"),
+        ({"model": {"width": 32}}, "there, 32 here"),
+        ({"model": {"stochastic_depth": 0.1}}, "blocks.1.drop.rate: 0.3 there, 0.1 here"),
+        ({"data": {"seed": 1}}, "data: 53 samples, checksum"),
+    ],
+)
+def test_another_run_is_refused(tmp_path, change, named):
+    path = tmp_path / "run.safetensors"
+    train(small_model(), small_set(), **RUN, checkpoint=path)
+    before = path.read_bytes()
+    model, data = small_model(**change.pop("model", {})), small_set(**change.pop("data", {}))
+    weights = state(model)
+    with pytest.raises(ValueError, match=named) as error:
+        train(model, data, **RUN | {"checkpoint": path} | change)
+    assert str(path) in str(error.value) and "delete the file" in str(error.value)
+    assert path.read_bytes() == before and same(weights, state(model))
+
+
+def cut(content):
+    return content[: len(content) // 2]
+
+
+def flipped_bit(content):
+    return content[:-100] + bytes([content[-100] ^ 1]) + content[-99:]
+
+
+@pytest.mark.parametrize("damage", [cut, flipped_bit, lambda _: b"", lambda _: b"not a checkpoint" * 99])
+def test_damaged_checkpoint_is_refused_and_kept(tmp_path, damage):
+    path = tmp_path / "run.safetensors"
+    train(small_model(), small_set(), **RUN, checkpoint=path)
+    path.write_bytes(damaged := damage(path.read_bytes()))
+    with pytest.raises(ValueError, match="damaged.*delete it") as error:
+        train(small_model(), small_set(), **RUN, checkpoint=path)
+    assert str(path) in str(error.value)
+    assert path.read_bytes() == damaged
+
+
+def test_foreign_safetensors_is_refused(tmp_path):
+    from safetensors.torch import save_file
+
+    save_file({"weight": torch.zeros(3)}, path := tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="not a checkpoint of this training loop.*delete it"):
+        train(small_model(), small_set(), **RUN, checkpoint=path)
+
+
+def test_full_disk_keeps_the_checkpoint_before(tmp_path):
+    """The disk is full for files above 4 kB: the operating system itself says no, in the middle of the writing."""
+    path = tmp_path / "run.safetensors"
+    with pytest.raises(Interrupted):
+        train(small_model(), small_set(), **RUN | {"augment": interrupted(noise, 8)}, checkpoint=path)
+    before = path.read_bytes()
+    assert len(before) > 4096
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(OSError):
+            train(small_model(), small_set(), **RUN, checkpoint=path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == [path.name]
+    straight, resumed = small_model(), small_model()
+    train(straight, small_set(), **RUN)
+    train(resumed, small_set(), **RUN, checkpoint=path)
+    assert same(state(straight), state(resumed))
+
+
+def test_checkpoint_at_the_end_of_an_epoch_has_its_row(tmp_path):
+    """7 steps an epoch, a checkpoint every 7 steps, and a stop between the last step and the epoch's row."""
+    run = RUN | {"checkpoint": tmp_path / "run.safetensors", "checkpoint_every": 7}
+    with pytest.raises(Interrupted):
+        train(small_model(), small_set(), **run, evaluate=interrupted(lambda model: {}, 1))
+    history = train(small_model(), small_set(), **run)
+    assert history["epoch"] == [1, 2, 3] and history["step"] == [7, 14, 21]
+
+
+def test_write_atomically_does_not_touch_the_old_file(tmp_path):
+    """Whoever has the old file open goes on reading the old file: it was replaced, not written over."""
+    write_atomically(tmp_path / "file", b"old")
+    with open(tmp_path / "file", "rb") as reader:
+        write_atomically(tmp_path / "file", b"new")
+        assert reader.read() == b"old"
+    assert (tmp_path / "file").read_bytes() == b"new"
+
+
+def test_write_atomically_leaves_the_old_file_when_it_fails(tmp_path, monkeypatch):
+    write_atomically(tmp_path / "file", b"old")
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr(os, "fsync", full)
+        write_atomically(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"old"
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+# ---------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"epochs": 0}, "epochs.*0"),
+        ({"epochs": 1.5}, "epochs.*1.5"),
+        ({"batch_size": 0}, "batch_size.*0"),
+        ({"learning_rate": 0.0}, "learning_rate"),
+        ({"learning_rate": math.nan}, "learning_rate"),
+        ({"weight_decay": -1.0}, "weight_decay"),
+        ({"warmup": 1.0}, "warmup"),
+        ({"clip": 0.0}, "clip"),
+        ({"seed": -1}, "seed"),
+        ({"evaluate_every": 0}, "evaluate_every"),
+        ({"checkpoint_every": 0}, "checkpoint_every"),
+        ({"checkpoint": "no/such/folder/run.safetensors"}, "folder.*no/such/folder"),
+        ({"device": "tpu"}, "'tpu'"),
+    ],
+)
+def test_bad_arguments_before_any_work(change, named):
+    model = small_model()
+    before = state(model)
+    with pytest.raises(ValueError, match=named):
+        train(model, small_set(), **RUN | {"augment": interrupted(noise, 0)} | change)
+    assert same(before, state(model))
+
+
+def test_bad_data_and_models():
+    empty = TensorDataset(torch.zeros(0, 1, 8, 8), torch.zeros(0, dtype=torch.int64))
+    with pytest.raises(ValueError, match="empty"):
+        train(small_model(), empty, **RUN)
+    with pytest.raises(ValueError, match="labels go from 0 to 3.*3 classes"):
+        train(small_model(), small_set(classes=4), **RUN)
+    with pytest.raises(ValueError, match="no parameters to train"):
+        train(small_model().requires_grad_(False), small_set(), **RUN)
+    with pytest.raises(ValueError, match="images must be"):
+        train(small_model(image_size=16), small_set(), **RUN)
+
+
+def test_checkpoint_must_be_a_file(tmp_path):
+    with pytest.raises(ValueError, match="is a folder"):
+        train(small_model(), small_set(), **RUN, checkpoint=tmp_path)
+
+
+# ---------------------------------------------------------------- history
+
+
+def test_history_reads_as_a_table():
+    history = History([{"epoch": 1, "seconds": 1.0, "loss": 2.0}, {"epoch": 2, "seconds": 2.0, "loss": 1.5, "a": 0.25}])
+    lines = str(history).splitlines()
+    assert lines[0].split() == ["epoch", "loss", "a", "seconds"]
+    assert lines[2].split() == ["2", "1.5000", "0.2500", "2.0000"]
+    with pytest.raises(KeyError, match="epoch, loss, a, seconds"):
+        history["accuracy"]
+
+
+def test_history_as_curves():
+    history = History([{"epoch": e, "loss": 1 / e, "accuracy": e / 10} for e in (1, 2, 3)])
+    history.rows[2]["test accuracy"] = 0.5
+    assert history.curves() == {"accuracy": ([1, 2, 3], [0.1, 0.2, 0.3]), "test accuracy": ([3], [0.5])}
+    assert history.curves("loss") == {"loss": ([1, 2, 3], history["loss"])}
+    assert History([{"epoch": 1, "loss": 0.5}]).curves() == {"loss": ([1], [0.5])}
+    with pytest.raises(KeyError, match="epoch, loss, accuracy, test accuracy"):
+        history.curves("losses")
+
+
+# ---------------------------------------------------------------- processes, imports, devices
+
+
+def test_importing_imports_little():
+    code = (
+        "import sys, xattn_edu.training\n"
+        "print(*sorted({'accelerate', 'matplotlib', 'transformers', 'safetensors'} & set(sys.modules)))"
+    )
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert output.stdout.split() == []
+
+
+def test_nothing_is_printed_into_a_pipe(tmp_path):
+    code = (
+        "import torch\nfrom torch.utils.data import TensorDataset\nfrom xattn_edu.training import train\n"
+        "train(torch.nn.Linear(2, 2), TensorDataset(torch.zeros(4, 2), torch.zeros(4).long()), epochs=2, device='cpu')"
+    )
+    output = subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", code], capture_output=True, text=True)
+    assert (output.returncode, output.stdout, output.stderr) == (0, "", "")
+
+
+def _process(rank, processes, port, folder):
+    """One of several processes (a function of the module, so that a fresh Python can find it)."""
+    torch.set_num_threads(1)
+    if processes > 1:
+        places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
+        places |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
+        os.environ.update({name: str(value) for name, value in places.items()})
+    test_set = small_set(31, seed=1)
+    run = RUN | {
+        "batch_size": 7,  # 4 samples for one process, 3 for the other; of the last batch, a single one, 1 and 0
+        "evaluate": lambda model: {"test accuracy": accuracy(model, test_set)},
+        "checkpoint": Path(folder) / f"checkpoint{processes}.safetensors",
+        "checkpoint_every": 4,
+    }
+    if processes > 1:  # stopped in the middle of the second epoch
+        with pytest.raises(Interrupted):
+            train(
+                small_model(seed=rank, stochastic_depth=0.0),
+                small_set(43),
+                **run | {"augment": interrupted(same_images, 13)},
+            )
+    model = small_model(seed=rank, stochastic_depth=0.0)  # all begin with the first process's weights
+    history = train(model, small_set(43), **run | {"augment": same_images})
+    torch.save((state(model), without_times(history)), Path(folder) / f"{rank}_of_{processes}.pt")
+    if processes > 1:
+        torch.distributed.destroy_process_group()
+
+
+def same_images(images):
+    return images
+
+
+def test_two_processes_do_what_one_does(tmp_path):
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    _process(0, 1, port, tmp_path)
+    torch.multiprocessing.spawn(_process, (2, port, str(tmp_path)), nprocs=2)
+    (one, one_rows), (first, first_rows), (second, second_rows) = (
+        torch.load(tmp_path / name) for name in ("0_of_1.pt", "0_of_2.pt", "1_of_2.pt")
+    )
+    assert same(first, second) and first_rows == second_rows
+    for name in one:
+        torch.testing.assert_close(one[name], first[name], atol=2e-4, rtol=1e-3)
+    for row, other in zip(one_rows, first_rows, strict=True):
+        assert row == pytest.approx(other, rel=1e-4)
+    left = sorted(path.name for path in tmp_path.glob("*.safetensors"))
+    assert left == ["checkpoint1.safetensors", "checkpoint2.safetensors"]
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 99), st.integers(0, 999))
+def test_chance_of_a_step(seed, step):
+    """A step's seed fits every generator, and no two steps, seeds or processes share theirs."""
+    seeds = {seed_from(seed + a, "step", step + b, c) for a in (0, 1) for b in (0, 1) for c in (0, 1)}
+    assert len(seeds) == 8 and all(0 <= one < 2**32 for one in seeds)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
+def test_cuda_bf16_learns_and_leaves_a_plain_model(tmp_path):
+    model, test_set = small_model(), small_set(300, seed=1)
+    run = {"epochs": 20, "batch_size": 20, "learning_rate": 1e-2, "checkpoint": tmp_path / "run.safetensors"}
+    history = train(model, small_set(300), device="cuda", **run)
+    assert history["loss"][-1] < 0.6 * history["loss"][0]
+    assert next(model.parameters()).is_cuda and next(model.parameters()).dtype == torch.float32
+    assert "forward" not in vars(model) and model(test_set.tensors[0].cuda()).dtype == torch.float32
+    assert accuracy(model, test_set) > 0.8
+    again = small_model(seed=3)
+    train(again, small_set(300), device="cuda", **run)
+    assert same(state(model), state(again))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
+def test_device_can_change_between_trainings():
+    for device in ("cuda", "cpu", "cuda"):
+        model = small_model()
+        train(model, small_set(), **RUN | {"device": device, "epochs": 1})
+        assert next(model.parameters()).device.type == device
+
+
+def test_training_leaves_the_callers_random_numbers_alone():
+    layer = nn.Linear(4, 2)
+    torch.manual_seed(5), random.seed(5), np.random.seed(5)
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    train(nn.Sequential(nn.Dropout(0.5), layer), blobs_for_chance(), epochs=1, progress=False, device="cpu")
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == states[1:]
+
+
+def blobs_for_chance() -> TensorDataset:
+    generator = torch.Generator().manual_seed(0)
+    return TensorDataset(torch.randn(16, 4, generator=generator), torch.arange(16) % 2)
+
+
+@pytest.mark.parametrize("returned", [0.5, {"loss": 1.0}, {"epoch": 7}])
+def test_what_evaluate_may_return(returned):
+    with pytest.raises(ValueError, match="evaluate must return"):
+        train(nn.Linear(4, 2), blobs_for_chance(), epochs=1, progress=False, evaluate=lambda _: returned)
+
+
+def test_evaluate_may_return_any_kind_of_number(tmp_path):
+    found = {"a": np.float32(0.5), "b": torch.tensor(2)}
+    history = train(
+        nn.Linear(4, 2),
+        blobs_for_chance(),
+        epochs=1,
+        progress=False,
+        evaluate=lambda _: found,
+        checkpoint=tmp_path / "run.safetensors",
+    )
+    assert history["a"] == [0.5] and history["b"] == [2.0]
+
+
+@pytest.mark.parametrize("wrong", [(torch.ones(4, 4), torch.zeros(4)), iter([1, 2]), 3])
+def test_train_set_must_be_a_dataset(wrong):
+    with pytest.raises(ValueError, match="TensorDataset"):
+        train(nn.Linear(4, 2), wrong, epochs=1)
+
+
+def test_a_header_changed_by_hand_is_refused(tmp_path):
+    path = tmp_path / "run.safetensors"
+    train(nn.Linear(4, 2), blobs_for_chance(), epochs=2, progress=False, checkpoint=path)
+    content = path.read_bytes()
+    changed = content.replace(rb"\"step\": 2", rb"\"step\": 1")
+    assert changed != content
+    path.write_bytes(changed)
+    with pytest.raises(ValueError, match="damaged"):
+        train(nn.Linear(4, 2), blobs_for_chance(), epochs=2, progress=False, checkpoint=path)
+    assert path.read_bytes() == changed
+
+
+def test_no_checkpoint_of_a_loss_that_is_no_number(tmp_path):
+    images = torch.full((16, 4), torch.nan)
+    data = TensorDataset(images, torch.arange(16) % 2)
+    path = tmp_path / "run.safetensors"
+    with pytest.raises(FloatingPointError, match="NaN in the inputs"):
+        train(nn.Linear(4, 2), data, epochs=1, batch_size=4, progress=False, checkpoint=path, checkpoint_every=1)
+    assert not path.exists()
+
+
+def test_labels_that_cross_entropy_ignores_are_no_error():
+    labels = torch.tensor([0, 1, -100, 1])
+    train(nn.Linear(4, 2), TensorDataset(torch.ones(4, 4), labels), epochs=1, progress=False)

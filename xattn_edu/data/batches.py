@@ -1,0 +1,37 @@
+"""Samples and batches: what can be trained on, in which order, and how samples become a batch."""
+
+import hashlib
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import TensorDataset, default_collate
+
+if TYPE_CHECKING:
+    pass
+
+
+class Samples(Protocol):
+    """What can be trained on: a torch Dataset of known length, or a list of tuples of tensors."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: Any, /) -> Any: ...
+
+
+def epoch_batches(samples: int, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
+    """The batches of an epoch: every index below `samples` once, shuffled by (seed, epoch); the last may be smaller."""
+    generator = torch.Generator().manual_seed(seed_from(seed, "epoch", epoch))
+    return list(torch.randperm(samples, generator=generator).split(batch_size))
+
+
+def take(dataset: Samples, indices: Tensor, device: torch.device) -> list[Tensor]:
+    """The samples at these indices, stacked, on the device: a list of tensors (batch, ...), as many as a sample has."""
+    if isinstance(dataset, TensorDataset):  # all at once instead of one by one
+        batch = [tensor[indices] for tensor in dataset.tensors]
+    else:
+        batch = default_collate([dataset[int(index)] for index in indices])
+    return [tensor.to(device) for tensor in batch]
+
+
+def seed_from(*parts: object) -> int:
+    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=4).digest(), "big")

@@ -1,0 +1,59 @@
+"""Checks of the exercises inside the lessons: each says at once whether an answer is right, and if not, what it did.
+
+A check calls the reader's function on several inputs, drawn so that wrong answers do not come out right by accident, and
+compares it with a reference. It prints; it never stops the notebook, so a lesson runs to its end with exercises open.
+"""
+
+from xattn_edu.exercises.lesson_01 import grad_key, stable_softmax, window_mask
+from xattn_edu.exercises.lesson_02 import attention_parameters, cross_attention, heads_apart
+from xattn_edu.exercises.lesson_03 import cache_numbers, decoder_layer, three_masks
+from xattn_edu.exercises.lesson_04 import channel_gate, product_macs, token_mixing
+from xattn_edu.exercises.lesson_05 import cut_patches, pre_norm_block, vit_parameters
+from xattn_edu.exercises.lesson_06 import quadratic_share, rollout
+from xattn_edu.exercises.lesson_07 import class_token_attention, folded_attention, fusion_macs
+from xattn_edu.exercises.lesson_08 import class_token_fusion, pairwise_sum
+from xattn_edu.exercises.lesson_09 import crossvit_macs, intensity, pareto_frontier
+from xattn_edu.exercises.lesson_10 import overall_and_mean_iou, pixels_ask_words, word_pieces
+from xattn_edu.exercises.lesson_11 import gated, gather_words, norm_over_pixels
+from xattn_edu.exercises.lesson_12 import join_levels, lavt_stage, paired_lead
+from xattn_edu.exercises.lesson_13 import cross_attention_macs, look_up, own_cross_attention
+
+__all__ = [
+    "attention_parameters",
+    "cache_numbers",
+    "channel_gate",
+    "class_token_attention",
+    "class_token_fusion",
+    "cross_attention",
+    "cross_attention_macs",
+    "crossvit_macs",
+    "cut_patches",
+    "decoder_layer",
+    "folded_attention",
+    "fusion_macs",
+    "gated",
+    "gather_words",
+    "grad_key",
+    "heads_apart",
+    "intensity",
+    "join_levels",
+    "lavt_stage",
+    "look_up",
+    "norm_over_pixels",
+    "overall_and_mean_iou",
+    "own_cross_attention",
+    "paired_lead",
+    "pairwise_sum",
+    "pareto_frontier",
+    "pixels_ask_words",
+    "pre_norm_block",
+    "product_macs",
+    "quadratic_share",
+    "rollout",
+    "stable_softmax",
+    "three_masks",
+    "token_mixing",
+    "vit_parameters",
+    "window_mask",
+    "word_pieces",
+]

@@ -1,0 +1,113 @@
+"""Run an experiment, store its record and weights, and read what is stored."""
+
+import functools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor, nn
+
+from xattn_edu.experiments.catalogue import EXPERIMENTS
+from xattn_edu.files import write_atomically
+from xattn_edu.machine import Profile
+from xattn_edu.training.history import History
+
+RESULTS = Path(__file__).parents[2] / "results"
+
+
+def reproduce(
+    name: str, point: dict[str, Any], seed: int, profile: Profile, folder: Path, progress: bool = True
+) -> dict[str, Any]:
+    """One run of an experiment, or what is stored of it if it was finished before; an interrupted one is continued.
+
+    The record is written to `folder` whole or not at all; the checkpoint beside it goes when it is.
+    """
+    path = result_path(name, point, seed, profile.name, folder)
+    if path.exists():
+        return _read_record(path)
+    scratch = folder / ".checkpoints"
+    scratch.mkdir(parents=True, exist_ok=True)
+    (scratch / ".gitignore").write_text("*\n", encoding="ascii")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint = scratch / f"{path.parent.name}-{path.stem}.safetensors"
+    recipe = functools.partial(EXPERIMENTS[name].recipe, checkpoint=checkpoint, progress=progress)
+    result = recipe(**point, seed=seed, profile=profile)
+    record = {"experiment": name} | result.record()
+    if (
+        point.get("model") in EXPERIMENTS[name].keep_weights and seed == 0
+    ):  # before the record: where that is, the weights are
+        half = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in _state(result.model)}
+        write_atomically(path.with_suffix(".safetensors"), safetensors.torch.save(half))
+    write_atomically(path, (json.dumps(record, indent=1) + "\n").encode())
+    checkpoint.unlink(missing_ok=True)
+    return record
+
+
+def _state(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    return ((key, tensor.cpu().contiguous()) for key, tensor in model.state_dict().items())
+
+
+def load_weights(
+    model: nn.Module, name: str, point: dict[str, Any], profile: str, folder: str | Path | None = None
+) -> None:
+    """Give `model` the weights that seed 0 of an experiment left beside its record, and put it in eval mode.
+
+    Raises FileNotFoundError, saying how to make them, if there are none; ValueError for a file that holds no weights
+    of such a model.
+    """
+    path = result_path(name, point, 0, profile, RESULTS if folder is None else Path(folder))
+    path = path.with_suffix(".safetensors")
+    if not path.exists():
+        raise FileNotFoundError(f"no weights {path}: run `xattn reproduce {name} --seeds 1 --profile {profile}`")
+    try:
+        model.load_state_dict(safetensors.torch.load(path.read_bytes()))
+    except (RuntimeError, safetensors.SafetensorError) as error:
+        raise ValueError(
+            f"{path} holds no weights of this model ({error}): delete it and its .json, and run it again"
+        ) from error
+    model.eval()
+
+
+def result_path(name: str, point: dict[str, Any], seed: int, profile: str, folder: Path) -> Path:
+    """Where the record of a run lies: vit_fashion_mnist/patch-4_seed-0_ci.json."""
+    settings = "_".join(f"{setting}-{value}" for setting, value in (point | {"seed": seed}).items())
+    return folder / name.replace("-", "_") / f"{settings}_{profile}.json"
+
+
+def load_results(name: str, folder: str | Path | None = None) -> list[dict[str, Any]]:
+    """The stored runs of an experiment, a flat row each: settings, seed, profile, metrics, and "history" (a `History`).
+
+    Raises FileNotFoundError, saying how to make them, if there are none; ValueError for a file that is no such record.
+    """
+    folder = RESULTS if folder is None else Path(folder)
+    paths = sorted((folder / name.replace("-", "_")).glob("*.json"))
+    if not paths:
+        raise FileNotFoundError(f"no results of {name!r} in {folder}: run `xattn reproduce {name.replace('_', '-')}`")
+    rows = []
+    for path in paths:
+        record = _read_record(path)
+        rows.append(record["config"] | record["metrics"] | {"history": History(record["history"])})
+    return sorted(rows, key=lambda row: [_sortable(row[key]) for key in row if key in _order(name) or key == "seed"])
+
+
+def _order(name: str) -> tuple[str, ...]:
+    experiment = EXPERIMENTS.get(name.replace("_", "-"))
+    return () if experiment is None else tuple(experiment.grid)
+
+
+def _sortable(value: Any) -> tuple[bool, Any]:
+    return isinstance(value, str), value
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_bytes())
+        if not {"config", "metrics", "history"} <= record.keys():
+            raise ValueError("config, metrics or history is missing")
+    except (ValueError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is not the record of a run ({error}): delete it and run the experiment again"
+        ) from error
+    return record

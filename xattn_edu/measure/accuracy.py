@@ -1,0 +1,40 @@
+"""The accuracy of a classifier."""
+
+import torch
+from torch import nn
+
+from xattn_edu.data.batches import Samples, take
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, test_set: Samples, *, batch_size: int = 500) -> float:
+    """The share (0 to 1) of `test_set` for which the largest of the model's logits (batch, class) is the label's.
+
+    Items are (input, ..., label). The model computes on the device it lies on, in eval mode, and is left in the mode it
+    was in. When several processes train, call it in all of them: each takes its share of the samples, counted once.
+    Raises ValueError for an empty set, and for outputs or labels that are not those of a classifier.
+    """
+    if not len(test_set):
+        raise ValueError("test_set is empty")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be 1 or more, given {batch_size}")
+    shared = torch.distributed.is_available() and torch.distributed.is_initialized()
+    rank, processes = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if shared else (0, 1)
+    device, was_training = next(model.parameters(), torch.empty(0)).device, model.training
+    right = torch.zeros((), dtype=torch.int64, device=device)
+    model.eval()
+    try:
+        for indices in torch.arange(rank, len(test_set), processes).split(batch_size):
+            if not len(indices):
+                continue
+            *inputs, labels = take(test_set, indices, device)
+            logits = model(*inputs)
+            if logits.ndim != 2 or labels.shape != logits.shape[:1]:
+                given = f"{tuple(logits.shape)} and {tuple(labels.shape)}"
+                raise ValueError(f"expected logits (batch, class) and labels (batch,), given {given}")
+            right += (logits.argmax(dim=1) == labels).sum()
+    finally:
+        model.train(was_training)
+    if shared:
+        torch.distributed.all_reduce(right)
+    return right.item() / len(test_set)

@@ -1,0 +1,212 @@
+"""What a model costs: parameters, multiply-accumulates by the papers' convention, peak memory, time.
+
+The convention of ViT, DeiT and CrossViT: one multiply-add is one MAC (their tables call it a FLOP), batch 1. Counted
+are convolutions, linear layers and both products of attention (q k^T and A v); not counted are normalisation, softmax,
+activations, biases, residuals, pooling and resizing. A Fourier transform is counted as the fast one: n/2 log2(n) complex
+products of four multiply-adds for n points (Cooley and Tukey, 1965).
+"""
+
+import contextlib
+import copy
+import json
+import math
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from xattn_edu.models.layers import grid_of
+
+_ATTENTION_PRODUCTS = {torch.ops.aten.bmm, torch.ops.aten.baddbmm}
+
+
+@dataclass(frozen=True)
+class Part:
+    """The cost of one part of a model: parameters, and MACs split into weights applied and attention products."""
+
+    parameters: int
+    macs: int
+    attention_macs: int
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What `count` found. `parts` adds up to the whole."""
+
+    parameters: int
+    macs: int
+    attention_macs: int  # of `macs`, the two products of attention: 2 N^2 d a layer, the quadratic term
+    parts: dict[str, Part]
+
+    def __str__(self) -> str:
+        rows = [*self.parts.items(), ("total", Part(self.parameters, self.macs, self.attention_macs))]
+        width = max(len(name) for name, _ in rows)
+        lines = [f"{'part':<{width}}  {'parameters':>12}  {'MACs':>15}  {'of it q k^T, A v':>16}"]
+        for name, part in rows:
+            lines.append(f"{name:<{width}}  {part.parameters:>12,}  {part.macs:>15,}  {part.attention_macs:>16,}")
+        return "\n".join(lines)
+
+
+def count(model: nn.Module, *example_inputs: Tensor, depth: int = 1) -> Costs:
+    """Parameters and multiply-accumulates of `model` on `example_inputs`, by part.
+
+    The model runs once on shapes alone (torch's meta device): nothing is computed, so the largest model counts in a
+    moment, and neither the model nor the inputs change. Parts are the model's children and its own parameters;
+    `depth=2` looks one level further in. MACs are for the whole batch given: use batch 1 to compare with papers.
+    Raises ValueError for a depth below 1.
+    """
+    if depth < 1:
+        raise ValueError(f"depth says how many levels of parts to look into: 1 or more, given {depth}")
+    # Weights become shapes before the model is copied, so that no numbers are copied.
+    tensors = (*model.parameters(), *model.buffers())
+    shapes = {id(x): x.detach().to("meta").requires_grad_(x.requires_grad) for x in tensors}
+    shadow = copy.deepcopy(model, memo=shapes).eval()
+    inputs = [x.to("meta") if isinstance(x, Tensor) else x for x in example_inputs]
+    counter = FlopCounterMode(display=False, custom_mapping=_FFT)
+    # The math backend takes fused attention apart into the two products it stands for, where the counter sees them.
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+        shadow(*inputs)
+    flops = counter.get_flop_counts()  # {"Global" or "ViT.blocks.0.mlp": {operation: FLOPs}}, for every module called
+    total, attention = _macs(flops.get("Global", {}))
+
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}  # a shared one stands here once
+    parts: dict[str, Part] = {}
+    for part in _names(model, depth):
+        parameters = sum(size for name, size in sizes.items() if name == part or name.startswith(part + "."))
+        macs, products = _macs_of(shadow, part, flops)
+        if parameters or macs:
+            parts[part] = Part(parameters, macs, products)
+    rest = total - sum(part.macs for part in parts.values())
+    if rest:
+        parts["(outside its parts)"] = Part(0, rest, attention - sum(part.attention_macs for part in parts.values()))
+    return Costs(sum(sizes.values()), total, attention, parts)
+
+
+def vit_macs(
+    image_size: int, patch: int, width: int, depth: int, mlp_ratio: float = 4, classes: int = 1000, channels: int = 3
+) -> tuple[int, int]:
+    """A ViT's multiply-accumulates in closed form: (linear in the number of tokens, quadratic in it).
+
+    With N tokens, class token included, and width d, a block costs (4 + 2 r) N d^2 + 2 N^2 d.
+    Raises ValueError if the patch does not divide the image.
+    """
+    rows, columns = grid_of((image_size, image_size), patch)
+    patches = rows * columns
+    tokens = patches + 1
+    linear = round((4 + 2 * mlp_ratio) * tokens * width**2) * depth
+    ends = channels * patch**2 * width * patches + classes * width
+    return linear + ends, 2 * tokens**2 * width * depth
+
+
+def peak_memory(function: Callable[..., object], *arguments: Any) -> int:
+    """Bytes that torch holds at most, above what it held before, while `function(*arguments)` runs (result included).
+
+    On the CPU from the profiler's record of every allocation, exact to the byte (some kernels take a buffer for each
+    thread, so the number of threads can show). On CUDA, if it is in use, from torch's allocator.
+    """
+    if torch.cuda.is_available() and torch.cuda.memory_allocated():
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        function(*arguments)
+        return torch.cuda.max_memory_allocated() - before
+    if torch.autograd.profiler._is_profiler_enabled:
+        raise RuntimeError("peak_memory runs torch's profiler, which is running already: it cannot measure itself")
+    with (
+        _silent_stderr(),
+        torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile,
+    ):
+        result = function(*arguments)
+    del result
+    with tempfile.TemporaryDirectory() as folder:
+        trace = Path(folder) / "trace.json"
+        profile.export_chrome_trace(str(trace))
+        events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
+    changes = [(event["ts"], event["args"]["Bytes"]) for event in events if event.get("name") == "[memory]"]
+    held = peak = 0
+    for _, change in sorted(changes, key=lambda pair: pair[0]):
+        held += change
+        peak = max(peak, held)
+    return peak
+
+
+def time_in_turns(
+    functions: Mapping[str, Callable[[], object]], rounds: int = 10
+) -> dict[str, list[tuple[float, float]]]:
+    """Run each function once a round, in turns: (wall, CPU) seconds of every run, after a first round not measured.
+
+    Machines are noisy: a slow moment then slows all of them, and the ratio of two medians means more than either. CPU
+    over wall time should be near the number of threads. Raises ValueError for fewer than one round.
+    """
+    if rounds < 1:
+        raise ValueError(f"rounds must be 1 or more, given {rounds}")
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in functions}
+    for number in range(rounds + 1):
+        for name, function in functions.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            function()
+            if number:
+                times[name].append((time.perf_counter() - wall, time.process_time() - cpu))
+    return times
+
+
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Send the process's standard error to nowhere: the profiler's C++ core announces its start and stop there."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+def _names(model: nn.Module, depth: int) -> list[str]:
+    """The parts: the model's own parameters, then its modules `depth` levels down (or where the tree ends above)."""
+
+    def walk(module: nn.Module, name: str, level: int) -> list[str]:
+        children = list(module.named_children())
+        if name and (level == depth or not children):
+            return [name]
+        own = [_join(name, parameter) for parameter, _ in module.named_parameters(recurse=False)]
+        return own + [part for child, inner in children for part in walk(inner, _join(name, child), level + 1)]
+
+    return walk(model, "", 0)
+
+
+def _macs_of(model: nn.Module, name: str, flops: dict[str, dict]) -> tuple[int, int]:
+    """(all, attention products) of one part; a container that is never called itself (ModuleList) is its children."""
+    key = f"{type(model).__name__}.{name}"
+    if key in flops or name not in (modules := dict(model.named_modules())):
+        return _macs(flops.get(key, {}))
+    inner = [_macs_of(model, _join(name, child), flops) for child, _ in modules[name].named_children()]
+    return sum(macs for macs, _ in inner), sum(products for _, products in inner)
+
+
+def _fft_flops(shape: torch.Size, axes: list[int], *_: Any, **__: Any) -> int:
+    """Two FLOPs a MAC, as the counter has it: 2 n log2(n) MACs along each axis of n points, for each of the others."""
+    return 2 * round(2 * math.prod(shape) * sum(math.log2(shape[axis]) for axis in axes))
+
+
+# A transform of real numbers counts as one of complex numbers: we call the general one.
+_FFT = {torch.ops.aten._fft_c2c: _fft_flops, torch.ops.aten._fft_r2c: _fft_flops}
+
+
+def _macs(flops: dict) -> tuple[int, int]:
+    """(all, attention products) in MACs, from a counter's {operation: FLOPs}; a MAC is two FLOPs there."""
+    return sum(flops.values()) // 2, sum(n for operation, n in flops.items() if operation in _ATTENTION_PRODUCTS) // 2
+
+
+def _join(name: str, child: str) -> str:
+    return f"{name}.{child}" if name else child

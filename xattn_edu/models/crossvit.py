@@ -1,0 +1,191 @@
+"""CrossViT: two Vision Transformers with patches of two sizes, fused again and again on their way.
+
+The small-patch branch S sees many small patches and is narrow and shallow; the large-patch branch L sees fewer, larger
+ones and does most of the work. After each multi-scale encoder a fusion lets the branches tell each other what they
+know. Five fusions stand here side by side, with one interface, so that any can take another's place.
+
+Source: Chen, Fan and Panda, "CrossViT: Cross-Attention Multi-Scale Vision Transformer for Image Classification" (ICCV
+2021), section 3.3 and equations (2) to (7); what the paper leaves open is as in the published model.
+"""
+
+from typing import Any
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from xattn_edu.models.fusions import FUSIONS, Pair, Scales
+from xattn_edu.models.layers import StochasticDepth, grid_of, initialise_linear
+from xattn_edu.models.vit import Size, ViT
+from xattn_edu.shapes import shaped
+
+
+class ConvolutionalEmbedding(nn.Module):
+    """The dagger models' patch embedding: three convolutions with ReLU between, in place of one linear map of a patch.
+
+    The same grid of tokens comes out as from patches of 12 or 16 pixels, but a token has seen beyond its patch.
+    Raises ValueError for another patch size.
+    """
+
+    STRIDES_AND_PADDINGS = {12: ((4, 3), (3, 0), (1, 1)), 16: ((4, 3), (2, 1), (2, 1))}
+
+    def __init__(self, image_size: Pair, patch: int, width: int, channels: int = 3):
+        super().__init__()
+        if patch not in self.STRIDES_AND_PADDINGS:
+            raise ValueError(f"three convolutions stand for patches of 12 or 16 pixels, given {patch}")
+        self.image_size, self.patch, self.grid = image_size, patch, grid_of(image_size, patch)
+        first, second, third = self.STRIDES_AND_PADDINGS[patch]
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(channels, width // 4, 7, *first),
+            nn.ReLU(),
+            nn.Conv2d(width // 4, width // 2, 3, *second),
+            nn.ReLU(),
+            nn.Conv2d(width // 2, width, 3, *third),
+        )
+
+    @shaped
+    def forward(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch token embedding"]:
+        return rearrange(self.convolutions(images), "batch embedding row column -> batch (row column) embedding")
+
+
+class CrossViT(nn.Module):
+    """Two ViTs and, between their blocks, `encoders` (the paper's K) fusions; the logits are the mean of two heads.
+
+    All pairs are (branch S, branch L): the size of the image each sees, patch, width, heads, and `depths`, the blocks
+    in each multi-scale encoder (the paper's N and M). `fusion` is one of `FUSIONS`; `fusion_depth` (the paper's L) and
+    `folded` belong to "cross_attention". `embedding` is "linear", or "convolutions" as in the dagger models. Stochastic
+    depth grows linearly from 0 to `stochastic_depth` with the depth of L. `positions` is as in `ViT`.
+    Raises ValueError for sizes that do not divide, and for names and numbers that make no sense.
+    """
+
+    def __init__(
+        self,
+        image_sizes: tuple[Size, Size] = (240, 224),
+        patches: Pair = (12, 16),
+        widths: Pair = (192, 384),
+        depths: Pair = (1, 4),
+        heads: Pair = (6, 6),
+        *,
+        encoders: int = 3,
+        fusion: str = "cross_attention",
+        fusion_depth: int = 1,
+        folded: bool = True,
+        embedding: str = "linear",
+        classes: int = 1000,
+        channels: int = 3,
+        mlp_ratio: float = 4,
+        positions: str = "learned",
+        stochastic_depth: float = 0.0,
+        norm_eps: float = 1e-6,
+    ):
+        super().__init__()
+        _check(image_sizes, patches, widths, depths, heads, encoders, fusion, fusion_depth, embedding)
+        settings: dict[str, Any] = {"classes": classes, "channels": channels, "mlp_ratio": mlp_ratio}
+        settings |= {"positions": positions, "norm_eps": norm_eps}
+        self.depths, self.channels = depths, channels
+        self.small, self.large = (
+            ViT(size, patch, width, encoders * depth, head_count, **settings)
+            for size, patch, width, depth, head_count in zip(image_sizes, patches, widths, depths, heads)
+        )
+        if embedding == "convolutions":
+            for branch, patch, width in zip(self.branches, patches, widths):
+                size = branch.patch_embedding.image_size
+                branch.patch_embedding = ConvolutionalEmbedding(size, patch, width, channels)  # type: ignore[assignment]
+
+        rates = self._set_stochastic_depth(stochastic_depth, encoders)
+        scales = Scales(widths, heads, (self.small.patch_embedding.grid, self.large.patch_embedding.grid), norm_eps)
+        more = {"depth": fusion_depth, "folded": folded} if fusion == "cross_attention" else {}
+        self.fusions = nn.ModuleList(FUSIONS[fusion](scales, rate, **more) for rate in rates)
+        initialise_linear(self.fusions)
+
+    @property
+    def branches(self) -> tuple[ViT, ViT]:
+        """Both ViTs, S first."""
+        return self.small, self.large
+
+    def _set_stochastic_depth(self, rate: float, encoders: int) -> list[float]:
+        """Block j of encoder k drops as L's block k M + j in a row from 0 to `rate`; return the fusions' rates."""
+        longest = max(self.depths)
+        row = [rate * step / max(encoders * longest - 1, 1) for step in range(encoders * longest)]
+        for branch, depth in zip(self.branches, self.depths):
+            for number, block in enumerate(branch.blocks):
+                block.drop = StochasticDepth(row[number // depth * longest + number % depth])
+        return row[longest - 1 :: longest]
+
+    @shaped
+    def forward(
+        self,
+        images: Float[Tensor, "batch channel height width"],
+        large_images: Float[Tensor, "batch channel large_height large_width"] | None = None,
+        return_weights: bool = False,
+    ) -> Float[Tensor, "batch classes"] | tuple[Float[Tensor, "batch classes"], list[dict[str, Any]]]:
+        """Logits (batch, class), the mean of both heads'.
+
+        Both branches see `images`, each resized to its own size (bicubic) where that differs; with `large_images`,
+        branch L sees those. With `return_weights` also each encoder's attention: {"small": [a tensor
+        (batch, head, token, token) for each block], "large": [the same], "fusion": {name: tensor}}.
+        """
+        logits, maps = self.branch_logits(images, large_images, return_weights)
+        return (logits.mean(dim=1), maps) if return_weights else logits.mean(dim=1)
+
+    def branch_logits(
+        self, images: Tensor, large_images: Tensor | None = None, return_weights: bool = False
+    ) -> tuple[Float[Tensor, "batch 2 classes"], list[dict[str, Any]]]:
+        """What each branch's own head says, S first (table 6's "single branch"), and attention as in `forward`."""
+        views = (images, images if large_images is None else large_images)
+        if len(views[0]) != len(views[1]):
+            raise ValueError(f"each branch sees the same batch: {len(views[0])} images for S, {len(views[1])} for L")
+        small, large = (
+            branch.embed(self._fit(name, view, branch.patch_embedding.image_size))
+            for name, view, branch in zip(("images", "large_images"), views, self.branches)
+        )
+        maps: list[dict[str, Any]] = []
+        for number, fusion in enumerate(self.fusions):
+            small, small_maps = self._blocks(self.small, number, self.depths[0], small, return_weights)
+            large, large_maps = self._blocks(self.large, number, self.depths[1], large, return_weights)
+            small, large, fusion_maps = fusion(small, large, return_weights)
+            maps.append({"small": small_maps, "large": large_maps, "fusion": fusion_maps})
+        # A head reads the class token alone, so no other is normalised.
+        heads = [branch.head(branch.norm(tokens[:, 0])) for branch, tokens in zip(self.branches, (small, large))]
+        return torch.stack(heads, dim=1), maps
+
+    def _fit(self, name: str, images: Tensor, size: Pair) -> Tensor:
+        """Images in the size that a branch takes: resized, bicubic, if need be."""
+        channels = self.channels
+        if images.ndim != 4 or images.shape[1] != channels:
+            raise ValueError(f"{name} must be (batch, {channels}, height, width), given {tuple(images.shape)}")
+        if tuple(images.shape[-2:]) == size:
+            return images
+        return F.interpolate(images, size=size, mode="bicubic", align_corners=False)
+
+    @staticmethod
+    def _blocks(
+        branch: ViT, encoder: int, depth: int, tokens: Tensor, return_weights: bool
+    ) -> tuple[Tensor, list[Tensor]]:
+        maps = []
+        for block in branch.blocks[encoder * depth : (encoder + 1) * depth]:
+            tokens, weights = block(tokens, return_weights)
+            if weights is not None:
+                maps.append(weights)
+        return tokens, maps
+
+
+def _check(
+    image_sizes: Any, patches: Any, widths: Any, depths: Any, heads: Any,
+    encoders: int, fusion: str, fusion_depth: int, embedding: str,
+) -> None:  # fmt: skip
+    """Refuse what makes no sense, before anything is built."""
+    pairs = {"image_sizes": image_sizes, "patches": patches, "widths": widths, "depths": depths, "heads": heads}
+    for name, pair in pairs.items():
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            raise ValueError(f"{name} is a pair, (of branch S, of branch L), given {pair!r}")
+    if encoders < 1 or min(depths) < 1:
+        raise ValueError(f"encoders and depths must be 1 or more, given {encoders} and {depths}")
+    if fusion not in FUSIONS:
+        raise ValueError(f"fusion must be one of {', '.join(FUSIONS)}, given {fusion!r}")
+    if fusion_depth != 1 and fusion != "cross_attention":
+        raise ValueError(f"fusion_depth={fusion_depth} stacks layers of cross-attention: {fusion!r} has none")
+    if embedding not in ("linear", "convolutions"):
+        raise ValueError(f'embedding must be "linear" or "convolutions", given {embedding!r}')

@@ -1,0 +1,282 @@
+"""The published evaluation of referring segmentation, on RefCOCO, RefCOCO+ and G-Ref: one mask an expression.
+
+`evaluate` reads a checkpoint and a split, asks the model for each sentence of each referent, and leaves one JSON file:
+oIoU, mIoU and P@0.5 to P@0.9 with intervals, and what they were measured with. It may be stopped at any time. What was
+done until then lies in FILE.partial, and the same call goes on from there, with another batch size or on another device
+if need be; results of another checkpoint, data set or setting are refused, not mixed.
+
+As published, an image is squashed to the network's square, and its mask with it (nearest pixel): there the two masks
+are compared. That counts the pixels of a squashed image. at="original" compares in the photograph's own pixels instead:
+the logits are resized to it (bilinear, corners on corners). Sentences are those that the data sets call "sent": in lower
+case, without punctuation.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from xattn_edu.data import refer
+from xattn_edu.data.refer import ReferringExpressions
+from xattn_edu.files import write_atomically
+from xattn_edu.machine import describe_machine
+from xattn_edu.measure.overlaps import Overlaps, Score, overlaps
+from xattn_edu.models.masks import predicted_masks, resize
+from xattn_edu.predict.loading import load_segmenter
+from xattn_edu.predict.segmenter import Segmenter
+
+FORMAT = "xattn_edu evaluation 1"  # what a finished file and a partial one call themselves
+SAVE_EVERY = 200  # expressions
+SCORES: dict[str, Score] = {"oIoU": "oiou", "mIoU": "miou"}
+SCORES |= {f"P@{threshold}": ("precision", threshold) for threshold in (0.5, 0.6, 0.7, 0.8, 0.9)}
+
+
+def evaluate(
+    checkpoint: str | Path,
+    root: str | Path,
+    out: str | Path,
+    *,
+    dataset: str = "refcoco",
+    split: str = "val",
+    split_by: str | None = None,
+    images: str | Path | None = None,
+    check_counts: bool = True,
+    at: Literal["network", "original"] = "network",
+    batch_size: int = 8,
+    device: str = "auto",
+    progress: bool = True,
+    **model: Any,
+) -> tuple[dict[str, Any], bool]:
+    """The record that `out` then holds, and whether it was there before: then nothing is computed.
+
+    `root`, `dataset`, `split`, `split_by`, `images` and `check_counts` are `data.refer.load`'s, `checkpoint` and `model`
+    `segmenter.load_segmenter`'s arguments. `batch_size` sentences are asked at a time. Raises ValueError before any
+    work for arguments that make no sense, and for an `out` that holds something else or whose partial results are of
+    another run; and what the two functions raise.
+    """
+    out, checkpoint = Path(out).expanduser(), Path(checkpoint).expanduser()
+    if at not in ("network", "original"):
+        raise ValueError(f'masks are compared at "network" or "original" size, given {at!r}')
+    if batch_size < 1:
+        raise ValueError(f"batch_size is 1 at least, given {batch_size}")
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"{out.parent}, where {out.name} should go, is no folder: make it first")
+    split_by = refer.USUAL.get(dataset) if split_by is None else split_by
+    expressions = refer.load(root, dataset, split, split_by, images=images, check_counts=check_counts)
+    if not len(expressions):
+        raise ValueError(f"there is no expression in {split} of {root}")
+    segmenter = load_segmenter(checkpoint, device=device, **model)
+    run = {"dataset": dataset, "split_by": split_by, "split": split} | describe_run(checkpoint, segmenter, expressions)
+    run |= {"compared_at": f"{segmenter.size} x {segmenter.size}" if at == "network" else "the image's size"}
+    chosen = {name: model.get(name) for name in ("window", "word_heads", "bert_heads")}
+    chosen = {name: value for name, value in chosen.items() if value is not None and (name, value) != ("word_heads", 1)}
+    run |= {"settings": {"image_size": segmenter.size} | chosen}
+
+    if (stored := _read(out)) is not None:
+        _same_run(out, stored, run, "name another file, or delete it")
+        return stored, True
+    partial = Partial(out.with_name(out.name + ".partial"), run)
+    found = partial.load()
+    with _bar(len(found), len(expressions), progress) as bar:
+        try:
+            while len(found) < len(expressions):
+                end = min(len(found) + SAVE_EVERY, len(expressions))
+                for part in masks_compared(segmenter, expressions, range(len(found), end), at, batch_size):
+                    found += part
+                    bar.update(len(part))
+                partial.save(found)
+        except torch.OutOfMemoryError as error:
+            raise ValueError(
+                f"the memory of {segmenter.device.type} is too small for {batch_size} images at a time: give a smaller "
+                "batch size; what is done is kept"
+            ) from error
+        finally:
+            partial.save(found)
+    record = _record(run, found, expressions, segmenter, partial.seconds(), batch_size)
+    write_atomically(out, (json.dumps(record, indent=1) + "\n").encode())
+    partial.path.unlink()
+    return record, False
+
+
+def masks_compared(
+    segmenter: Segmenter,
+    expressions: ReferringExpressions,
+    chosen: range,
+    at: Literal["network", "original"] = "network",
+    batch_size: int = 8,
+) -> Iterator[Overlaps]:
+    """The overlaps of the `chosen` expressions, batch by batch. An image that several of them share is read once."""
+    prepared = _prepared(segmenter, expressions, chosen, at)
+    while batch := list(islice(prepared, batch_size)):
+        logits = segmenter.logits(torch.stack([item.pixels for item in batch]), [item.sentence for item in batch])
+        sizes = [(item.mask.shape[0], item.mask.shape[1]) for item in batch]
+        sized = [
+            each[None] if size == each.shape[1:] else resize(each[None], size) for each, size in zip(logits, sizes)
+        ]
+        masks = [predicted_masks(each)[0].cpu() for each in sized]
+        yield overlaps(masks, [item.mask for item in batch])
+
+
+class _Item(NamedTuple):
+    pixels: Tensor  # (3, size, size)
+    sentence: str
+    mask: Tensor  # (row, column) bool, of the size at which it is compared
+
+
+def _prepared(
+    segmenter: Segmenter, expressions: ReferringExpressions, chosen: range, at: Literal["network", "original"]
+) -> Iterator[_Item]:
+    image_id = ref_id = None
+    for index in chosen:
+        referent, sentence = expressions.pairs[index]
+        if referent.image_id != image_id:
+            image_id, pixels = referent.image_id, segmenter.pixels(expressions[index].image)
+        if referent.ref_id != ref_id:
+            ref_id, mask = referent.ref_id, referent.mask()
+            if at == "network":
+                square = (segmenter.size, segmenter.size)
+                mask = np.array(Image.fromarray(mask).resize(square, Image.Resampling.NEAREST))
+        yield _Item(pixels, sentence.text, torch.from_numpy(mask))
+
+
+def describe_run(checkpoint: Path, segmenter: Segmenter, expressions: ReferringExpressions) -> dict[str, Any]:
+    """What must be the same for results to belong together: by checksums, the weights, the words, the expressions with
+    their masks and the names of their images."""
+    vocabulary = sorted(segmenter.tokenizer.backend.get_vocab().items())
+    with open(checkpoint, "rb") as file:
+        weights = hashlib.file_digest(file, "sha256").hexdigest()
+    return {
+        "checkpoint": checkpoint.name,
+        "checkpoint_sha256": weights,
+        "vocabulary_sha256": _sha256(vocabulary),
+        "expressions_sha256": _sha256([list(vars(referent).values()) for referent in expressions.referents]),
+    }
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
+
+# --- what is kept
+
+
+@dataclass
+class Partial:
+    """The file from which an interrupted evaluation goes on."""
+
+    path: Path
+    run: dict[str, Any]
+    before: float = 0.0  # seconds, of the calls that were interrupted
+
+    def load(self) -> Overlaps:
+        """The overlaps of the first expressions; the clock starts."""
+        stored, remedy = _read(self.path), "delete it to start anew, or name another output file"
+        self.start = time.perf_counter()
+        if stored is None:
+            return Overlaps.concatenate([])
+        _same_run(self.path, stored, self.run, remedy)
+        try:
+            self.before = float(stored["seconds"])
+            return Overlaps(*(torch.tensor(stored[name], dtype=torch.int64) for name in ("intersections", "unions")))
+        except (KeyError, ValueError, TypeError, RuntimeError) as error:
+            raise ValueError(f"{self.path} holds no partial results ({error}): {remedy}") from error
+
+    def save(self, found: Overlaps) -> None:
+        """Keep the overlaps of the first expressions; nothing is written for none."""
+        if not len(found):
+            return
+        counts = {"intersections": found.intersections.tolist(), "unions": found.unions.tolist()}
+        content = {"format": FORMAT, "run": self.run, "seconds": self.seconds()} | counts
+        write_atomically(self.path, json.dumps(content).encode())
+
+    def seconds(self) -> float:
+        return round(self.before + time.perf_counter() - self.start, 3)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """What an earlier call has left under this name, if it has."""
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_bytes())
+        if content["format"] != FORMAT or not isinstance(content["run"], dict):
+            raise ValueError("another format")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is there already, and is no evaluation of ours: name another file") from error
+    return content
+
+
+def _same_run(path: Path, stored: dict[str, Any], run: dict[str, Any], remedy: str) -> None:
+    there = stored["run"]
+    if different := [name for name in run if there.get(name) != run[name]]:
+        shown = "; ".join(f"{name}: {there.get(name)} there, {run[name]} here" for name in different[:3])
+        raise ValueError(f"{path} belongs to another evaluation ({shown}): {remedy}")
+
+
+def _record(
+    run: dict[str, Any],
+    found: Overlaps,
+    expressions: ReferringExpressions,
+    segmenter: Segmenter,
+    seconds: float,
+    batch_size: int,
+) -> dict[str, Any]:
+    packages = ("xattn-edu", "torch", "transformers", "numpy", "pillow")
+    published = refer.PUBLISHED[run["dataset"], run["split_by"]][run["split"]]
+    return {
+        "format": FORMAT,
+        "run": run,
+        "batch_size": batch_size,
+        "counts": {
+            "expressions": len(expressions),
+            "referents": len(expressions.referents),
+            "referents_published": published,
+            "images": len({referent.image_id for referent in expressions.referents}),
+        },
+        "scores": {name: found.interval(score)._asdict() for name, score in SCORES.items()},
+        "interval": "95 %, percentile bootstrap of the expressions, 1000 samples, as if they were independent",
+        "seconds": seconds,
+        "machine": describe_machine(segmenter.device),
+        "versions": {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in packages},
+    }
+
+
+def table(record: dict[str, Any]) -> str:
+    """The scores of a record in lines, in percent as papers have them."""
+    run, counts = record["run"], record["counts"]
+    note = (
+        ""
+        if counts["referents"] == counts["referents_published"]
+        else f" (published: {counts['referents_published']:,})"
+    )
+    lines = [
+        f"{run['checkpoint']} on {run['dataset']} {run['split']} ({run['split_by']}), masks compared at {run['compared_at']}",
+        f"{counts['expressions']:,} expressions for {counts['referents']:,} referents{note} in {counts['images']:,} images",
+        "",
+        f"{'%':<8}{'score':>6}   95 % interval",
+    ]
+    for name, score in record["scores"].items():
+        score, low, high = (100 * score[part] for part in ("score", "low", "high"))
+        lines.append(f"{name:<8}{score:>6.2f}   {low:.2f} to {high:.2f}")
+    return "\n".join(lines)
+
+
+def _bar(done: int, count: int, show: bool) -> Any:
+    """A progress bar in terminals; silence in files and pipes."""
+    from tqdm.auto import tqdm
+
+    return tqdm(
+        total=count, initial=done, desc="evaluating", unit="expression", disable=not (show and sys.stderr.isatty())
+    )
