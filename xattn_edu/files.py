@@ -1,11 +1,7 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and what to quote of an error that reading one raised."""
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 
 def write_atomically(path: str | Path, data: bytes) -> None:
@@ -27,3 +23,8 @@ def write_atomically(path: str | Path, data: bytes) -> None:
         folder = os.open(path.parent, os.O_RDONLY)
         os.fsync(folder)
         os.close(folder)
+
+
+def first_line(error: Exception) -> str:
+    """The name of an error and its first line, or two lines where the first one only announces the second."""
+    return ": ".join([type(error).__name__, *(line.strip() for line in str(error).splitlines()[:2])]).rstrip(":")

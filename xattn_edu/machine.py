@@ -40,13 +40,15 @@ class Profile:
         )
 
 
-def choose_profile(name: str | None = None) -> Profile:
-    """The profile `name`, else the one in XATTN_PROFILE, else by what is there.
+def choose_profile(name: "str | Profile | None" = None) -> Profile:
+    """The profile `name` (or that profile itself), else the one in XATTN_PROFILE, else by what is there.
 
     By what is there: a CUDA card is `gpu`; CI set in the environment, or at most two cores, is `ci`; all else is `cpu`,
     Apple's MPS too, which is as fast as a good laptop and used as its device. Raises ValueError for a name that is no
     profile.
     """
+    if isinstance(name, Profile):
+        return name
     cores = available_cores()
     if name is not None:
         reason = "asked for"

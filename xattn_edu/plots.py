@@ -19,6 +19,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy import ndarray
 
 from xattn_edu.measure.intervals import mean_interval
+from xattn_edu.shapes import check_choice
 
 QUERY, KEY, VALUE, OUTPUT = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY, GREY = "#E69F00", "#56B4E9", "#6E6E6E"  # for everything that is none of the four above
@@ -255,8 +256,7 @@ def fusion_diagram(fusion: str, *, title: str = "", ax: Axes | None = None) -> A
         "pairwise": [(small[0], large[0]), *((small[1 + s], large[1 + l]) for s, l in same_place)],
         "cross_attention": [(large[0], patch) for patch in small[1:]] + [(small[0], patch) for patch in large[1:]],
     }
-    if fusion not in pairs:
-        raise ValueError(f"fusion must be one of {', '.join(pairs)}, given {fusion!r}")
+    check_choice("fusion", fusion, pairs)
     ax = _axes(ax, (2.4, 1.6))
     attends = fusion in ("all_attention", "cross_attention")
     for number, (start, end) in enumerate(pairs[fusion]):

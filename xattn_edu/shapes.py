@@ -1,4 +1,4 @@
-"""Shape annotations that are checked.
+"""Shape annotations that are checked, and arguments that must be one of a few names.
 
 `Float[Tensor, "batch token channel"]` in a signature is a promise. Decorate the function with `@shaped` and, while
 checks are on, every call compares the promise with the tensors it was given and the one it returns (jaxtyping does the
@@ -10,7 +10,7 @@ import functools
 import inspect
 import os
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeVar
 
 import jaxtyping
@@ -23,6 +23,12 @@ _on = os.environ.get("XATTN_CHECK_SHAPES", "").lower() not in ("", "0", "false")
 
 class ShapeError(ValueError):
     """A tensor's shape breaks the annotation of the function that took it."""
+
+
+def check_choice(name: str, given: object, choices: Iterable[str]) -> None:
+    """Refuse an argument that is none of the names it may be. Raises ValueError that lists these names."""
+    if given not in (known := list(choices)):
+        raise ValueError(f"{name} must be one of {', '.join(known)}, given {given!r}")
 
 
 def check_shapes(on: bool = True) -> None:

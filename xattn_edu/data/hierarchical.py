@@ -19,6 +19,8 @@ from einops import rearrange, repeat
 from numpy import ndarray
 from numpy.random import Generator, SeedSequence, default_rng
 
+from xattn_edu.shapes import check_choice
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -175,8 +177,7 @@ def _standardised(images: ndarray, mean: float, deviation: float) -> "Tensor":
 
 def _draw(block: Callable[[Generator], tuple[ndarray, ...]], split: str, count: int, seed: int) -> list[ndarray]:
     """The first `count` images of the stream (split, seed), each column of the blocks joined."""
-    if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}, given {split!r}")
+    check_choice("split", split, SPLITS)
     for name, value, least in (("count", count, 1), ("seed", seed, 0)):
         if not isinstance(value, int | np.integer) or isinstance(value, bool):
             raise TypeError(f"{name} must be an int, given {value!r}: write {name}=int(...) if it is a whole number")

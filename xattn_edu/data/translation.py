@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
-from xattn_edu.shapes import shaped
+from xattn_edu.shapes import check_choice, shaped
 
 PAD, START, END = 0, 1, 2
 SPLITS = ("train", "validation", "test")
@@ -267,8 +267,7 @@ def pairs(split: str, size: int, seed: int = 0, formats: Sequence[str] = FORMATS
     the same pairs, and more of them begins with fewer of them. Formats, dates, and numbers of 1 to 9 digits are drawn with
     equal chances; what was drawn before is dropped, so there are few short numbers. Raises ValueError for a split or format that is not there, and for more pairs than there are.
     """
-    if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}, given {split!r}")
+    check_choice("split", split, SPLITS)
     if not isinstance(size, int) or size < 1:
         raise ValueError(f"size must be a whole number of pairs, 1 or more, given {size!r}")
     formats = [formats] if isinstance(formats, str) else list(formats)

@@ -18,7 +18,7 @@ from xattn_edu.measure import costs
 from xattn_edu.measure.accuracy import accuracy
 from xattn_edu.models.mixers import MIXERS
 from xattn_edu.models.vit import Mixer, ViT
-from xattn_edu.shapes import shaped
+from xattn_edu.shapes import check_choice, shaped
 from xattn_edu.training.loop import train
 
 
@@ -61,7 +61,7 @@ def vit_fashion_mnist(
     first weights Xavier's as in the ViT paper's code. Raises ValueError for patches that do not divide 28, an unknown
     profile and more images than there are.
     """
-    profile = profile if isinstance(profile, Profile) else choose_profile(profile)
+    profile = choose_profile(profile)
     size = SIZES[profile.name]
     full = size.full_epochs > 0 and fashion_mnist.full_available()
     train_set, test_set = fashion_sets(train_images, test_images, seed=seed, full=full)
@@ -96,7 +96,7 @@ def little_data(
     Which images (as many of each class) is chosen by the seed, and is the same for both models. Raises ValueError for
     another model's name, an unknown profile and more images than there are.
     """
-    profile = profile if isinstance(profile, Profile) else choose_profile(profile)
+    profile = choose_profile(profile)
     size = SIZES[profile.name]
     if model not in ("vit", "cnn"):
         raise ValueError(f'model must be "vit" or "cnn", given {model!r}')
@@ -135,10 +135,9 @@ def vit_mixers(
     All of them read the mean of the patches instead of a class token, which only attention can fill. Raises ValueError
     for a mixer that is not known, and as `vit_fashion_mnist` does.
     """
-    profile = profile if isinstance(profile, Profile) else choose_profile(profile)
+    profile = choose_profile(profile)
     size = SIZES[profile.name]
-    if mixer != "attention" and mixer not in MIXERS:
-        raise ValueError(f"mixer must be one of attention, {', '.join(MIXERS)}, given {mixer!r}")
+    check_choice("mixer", mixer, ("attention", *MIXERS))
     train_set, test_set = fashion_sets(train_images, test_images, seed=seed)
     epochs = size.epochs if epochs is None else epochs
     seed_everything(seed)

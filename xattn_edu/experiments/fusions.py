@@ -26,6 +26,8 @@ from xattn_edu.machine import Profile, choose_profile, seed_everything
 from xattn_edu.measure import costs
 from xattn_edu.models.crossvit import CrossViT
 from xattn_edu.models.fusions import FUSIONS
+from xattn_edu.models.layers import evaluating
+from xattn_edu.shapes import check_choice
 from xattn_edu.training.loop import train
 
 
@@ -152,14 +154,13 @@ def train_fusion(
     the same of the pair. Multiply-accumulates are counted as the paper does, keys and values formed.
     Raises ValueError for names that are not known and more images than there are.
     """
-    profile = profile if isinstance(profile, Profile) else choose_profile(profile)
+    profile = choose_profile(profile)
     for name, value, known in (
         ("task", task, TASKS),
         ("fusion", fusion, FUSIONS),
         ("split", split, ("test", "validation")),
     ):
-        if value not in known:
-            raise ValueError(f"{name} must be one of {', '.join(known)}, given {value!r}")
+        check_choice(name, value, known)
     size, chosen = SIZES[profile.name], TASKS[task]
     rate = BEST_RATES[task][fusion] if rate is None else rate
     encoders = size.encoders if encoders is None else encoders
@@ -217,8 +218,7 @@ def fusion_search(
 
     Raises ValueError for another name.
     """
-    if setting not in SETTINGS:
-        raise ValueError(f"setting must be one of {', '.join(SETTINGS)}, given {setting!r}")
+    check_choice("setting", setting, SETTINGS)
     result = train_fusion(
         fusion=fusion, seed=seed, profile=profile, **({"task": "fashion"} | SETTINGS[setting] | settings)
     )
@@ -269,13 +269,12 @@ def branch_accuracies(model: CrossViT, test_set: TensorDataset, batch_size: int 
     With two targets (pair, relation) those are of the relation, and "pair_..." of the pair. The model computes in eval
     mode and is left in the mode it was in.
     """
-    device, was_training = next(model.parameters()).device, model.training
-    model.eval()
+    device = next(model.parameters()).device
     batches = [take(test_set, indices, device) for indices in torch.arange(len(test_set)).split(batch_size)]
     # Either one view for both branches, or one for each: (image, branch, class).
-    logits = torch.cat([model.branch_logits(*batch[:-1])[0] for batch in batches])  # type: ignore[arg-type]
+    with evaluating(model):
+        logits = torch.cat([model.branch_logits(*batch[:-1])[0] for batch in batches])  # type: ignore[arg-type]
     targets = torch.cat([batch[-1] for batch in batches])
-    model.train(was_training)
     heads = {"test": logits.mean(dim=1), "small": logits[:, 0], "large": logits[:, 1]}
 
     def right(scores: Tensor, labels: Tensor) -> float:

@@ -36,9 +36,11 @@ from xattn_edu.models.language import (
     minilm_folder,
 )
 from xattn_edu.models.lavt import LAVT
+from xattn_edu.models.layers import evaluating
 from xattn_edu.models.losses import dice_loss
 from xattn_edu.models.masks import predicted_masks
 from xattn_edu.models.swin import Swin
+from xattn_edu.shapes import check_choice
 from xattn_edu.training.loop import train
 
 
@@ -158,11 +160,9 @@ def referring_segmentation(
     expressions found with an IoU of one half at least; `more` has the other scores (see `scores`). Raises ValueError
     for a model's name or language encoder that is not known, ModuleNotFoundError if MiniLM is not installed.
     """
-    profile = profile if isinstance(profile, Profile) else choose_profile(profile)
-    if model not in MODELS:
-        raise ValueError(f"model must be one of {', '.join(MODELS)}, given {model!r}")
-    if language not in LANGUAGE_ENCODERS:
-        raise ValueError(f"language must be one of {', '.join(LANGUAGE_ENCODERS)}, given {language!r}")
+    profile = choose_profile(profile)
+    check_choice("model", model, MODELS)
+    check_choice("language", language, LANGUAGE_ENCODERS)
     size = sizes[profile.name]
     count = size.scenes if train_scenes is None else train_scenes
     test_scenes = size.test_scenes if test_scenes is None else test_scenes
@@ -215,8 +215,7 @@ def lavt_recipe(change: str, seed: int = 0, profile: str | Profile | None = None
 
     `settings` are `referring_segmentation`'s. Raises ValueError for a change that is not known.
     """
-    if change not in RECIPE_CHANGES:
-        raise ValueError(f"change must be one of {', '.join(RECIPE_CHANGES)}, given {change!r}")
+    check_choice("change", change, RECIPE_CHANGES)
     sizes = {name: replace(size, **RECIPE_CHANGES[change]) for name, size in LAVT_SIZES.items()}
     result = referring_segmentation("lavt", seed, profile, sizes=sizes, **settings)
     return replace(result, config={"change": change} | result.config)
@@ -287,13 +286,11 @@ def batch_of(samples: TensorDataset, indices: Tensor, device: torch.device | str
 @torch.no_grad()
 def evaluate(model: nn.Module, samples: TensorDataset, batch_size: int = 100) -> Overlaps:
     """The overlap of each predicted mask with the referent, in eval mode; the model is left in the mode it was in."""
-    device, was_training = next(model.parameters()).device, model.training
-    model.eval()
-    found = []
-    for indices in torch.arange(len(samples)).split(batch_size):
-        *inputs, masks = batch_of(samples, indices, device)
-        found.append(overlaps(predicted_masks(model(*inputs)), masks.bool()))
-    model.train(was_training)
+    device, found = next(model.parameters()).device, []
+    with evaluating(model):
+        for indices in torch.arange(len(samples)).split(batch_size):
+            *inputs, masks = batch_of(samples, indices, device)
+            found.append(overlaps(predicted_masks(model(*inputs)), masks.bool()))
     return Overlaps.concatenate(found)
 
 

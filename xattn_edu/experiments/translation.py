@@ -16,6 +16,7 @@ from xattn_edu.measure import costs
 from xattn_edu.models.decoding import greedy_decode
 from xattn_edu.models.losses import next_token_loss
 from xattn_edu.models.transformer import Transformer
+from xattn_edu.shapes import check_choice
 from xattn_edu.training.loop import train
 
 
@@ -71,10 +72,9 @@ def translate(
     The pairs are drawn by the seed; the test's are always the same. The result's `more` has the share of numbers that
     are right for each number of digits. Raises ValueError for another model's name and an unknown profile.
     """
-    profile = profile if isinstance(profile, Profile) else choose_profile(profile)
+    profile = choose_profile(profile)
     size = SIZES[profile.name]
-    if model not in MODELS:
-        raise ValueError(f"model must be one of {', '.join(MODELS)}, given {model!r}")
+    check_choice("model", model, MODELS)
     pairs = size.pairs if train_pairs is None else train_pairs
     epochs = size.epochs if epochs is None else epochs
     train_set = translation.tensors(translation.pairs("train", pairs, seed))

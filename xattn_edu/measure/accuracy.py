@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from xattn_edu.data.batches import Samples, take
+from xattn_edu.models.layers import evaluating
 
 
 @torch.no_grad()
@@ -20,10 +21,9 @@ def accuracy(model: nn.Module, test_set: Samples, *, batch_size: int = 500) -> f
         raise ValueError(f"batch_size must be 1 or more, given {batch_size}")
     shared = torch.distributed.is_available() and torch.distributed.is_initialized()
     rank, processes = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if shared else (0, 1)
-    device, was_training = next(model.parameters(), torch.empty(0)).device, model.training
+    device = next(model.parameters(), torch.empty(0)).device
     right = torch.zeros((), dtype=torch.int64, device=device)
-    model.eval()
-    try:
+    with evaluating(model):
         for indices in torch.arange(rank, len(test_set), processes).split(batch_size):
             if not len(indices):
                 continue
@@ -33,8 +33,6 @@ def accuracy(model: nn.Module, test_set: Samples, *, batch_size: int = 500) -> f
                 given = f"{tuple(logits.shape)} and {tuple(labels.shape)}"
                 raise ValueError(f"expected logits (batch, class) and labels (batch,), given {given}")
             right += (logits.argmax(dim=1) == labels).sum()
-    finally:
-        model.train(was_training)
     if shared:
         torch.distributed.all_reduce(right)
     return right.item() / len(test_set)

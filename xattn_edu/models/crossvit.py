@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from xattn_edu.models.fusions import FUSIONS, Pair, Scales
 from xattn_edu.models.layers import StochasticDepth, grid_of, initialise_linear
 from xattn_edu.models.vit import Size, ViT
-from xattn_edu.shapes import shaped
+from xattn_edu.shapes import check_choice, shaped
 
 
 class ConvolutionalEmbedding(nn.Module):
@@ -183,8 +183,7 @@ def _check(
             raise ValueError(f"{name} is a pair, (of branch S, of branch L), given {pair!r}")
     if encoders < 1 or min(depths) < 1:
         raise ValueError(f"encoders and depths must be 1 or more, given {encoders} and {depths}")
-    if fusion not in FUSIONS:
-        raise ValueError(f"fusion must be one of {', '.join(FUSIONS)}, given {fusion!r}")
+    check_choice("fusion", fusion, FUSIONS)
     if fusion_depth != 1 and fusion != "cross_attention":
         raise ValueError(f"fusion_depth={fusion_depth} stacks layers of cross-attention: {fusion!r} has none")
     if embedding not in ("linear", "convolutions"):

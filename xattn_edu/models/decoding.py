@@ -3,13 +3,11 @@
 Sources: Vaswani et al. (2017), section 6.1; Wu et al., "Google's Neural Machine Translation System" (2016), equation (14).
 """
 
-import contextlib
-from collections.abc import Iterator
-
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
+from xattn_edu.models.layers import evaluating
 from xattn_edu.models.transformer import (
     Transformer,
     _check_length,
@@ -24,7 +22,7 @@ def greedy_decode(model: Transformer, source: Tensor, length: int, *, cache: boo
     all tokens at every step instead of one: the same tokens, more slowly. Raises ValueError for a length below 1.
     """
     _check_length(length)
-    with _evaluating(model):
+    with evaluating(model):
         following = _Following(model, source, cache)
         ids = torch.full((len(source), 1), model.start, device=source.device)
         ended = torch.zeros(len(source), dtype=torch.bool, device=source.device)
@@ -58,7 +56,7 @@ def beam_search(
     _check_length(length)
     if beams < 1:
         raise ValueError(f"beams must be 1 or more, given {beams}")
-    with _evaluating(model):
+    with evaluating(model):
         batch, device = len(source), source.device
         first_row = torch.arange(batch, device=device)[:, None] * beams  # of each batch entry's beams, side by side
         following = _Following(model, source, cache)
@@ -104,15 +102,3 @@ class _Following:
             logits = self.model.logits(tokens[:, -1])
         logits[:, [self.model.pad, self.model.start]] = -torch.inf  # a decoder writes words, or the end
         return logits
-
-
-@contextlib.contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """In eval mode, then as it was: decoding knows no dropout."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

@@ -28,6 +28,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from xattn_edu.models.layers import evaluating
 from xattn_edu.shapes import shaped
 
 if TYPE_CHECKING:
@@ -251,13 +252,12 @@ class PhraseBook:
     ):
         phrases = list(dict.fromkeys(_sentences(sentences)))
         ids, mask = tokenizer(phrases, length)
-        device, was_training = next(encoder.parameters(), torch.empty(0)).device, encoder.training
-        encoder.eval()
+        device = next(encoder.parameters(), torch.empty(0)).device
         rows = [torch.zeros(1, encoder.width, dtype=dtype)]
-        for some_ids, some_mask in zip(ids.split(batch_size), mask.split(batch_size)):
-            words = encoder(some_ids.to(device), some_mask.to(device)).cpu()
-            rows.append(words[some_mask].to(dtype))  # phrase by phrase
-        encoder.train(was_training)
+        with evaluating(encoder):
+            for some_ids, some_mask in zip(ids.split(batch_size), mask.split(batch_size)):
+                words = encoder(some_ids.to(device), some_mask.to(device)).cpu()
+                rows.append(words[some_mask].to(dtype))  # phrase by phrase
         self.table = torch.cat(rows)
         self.pieces = [tokenizer.pad, *tokenizer.tokens(ids[mask])]
         ends = 1 + mask.sum(dim=1).cumsum(dim=0)

@@ -1,5 +1,8 @@
 """The small layers that several models share: the two-layer MLP, stochastic depth, first weights, the grid of patches."""
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -61,3 +64,16 @@ def grid_of(image_size: tuple[int, int] | torch.Size, patch: int) -> tuple[int, 
     if patch < 1 or height < patch or width < patch or height % patch or width % patch:
         raise ValueError(f"the patch size must divide height and width: image {height}x{width}, patch {patch}")
     return height // patch, width // patch
+
+
+@contextlib.contextmanager
+def evaluating(*models: nn.Module) -> Iterator[None]:
+    """Put models in eval mode (no dropout, no stochastic depth); afterwards each module is in the mode it was in."""
+    modes = [(module, module.training) for model in models for module in model.modules()]
+    for model in models:
+        model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from xattn_edu.data import scenes as referring_scenes
 from xattn_edu.experiments import referring
+from xattn_edu.files import first_line
 from xattn_edu.machine import choose_device
 from xattn_edu.models.language import SmallBert, build_tokenizer, load_tokenizer
 from xattn_edu.models.lavt import LAVT, lavt_swin
@@ -188,8 +189,3 @@ def _check_file(path: Path) -> None:
         )
     if path.suffix not in (".pth", ".pt", ".safetensors"):
         raise ValueError(f"a checkpoint is a published .pth or .pt, or a .safetensors of results/, given {path}")
-
-
-def first_line(error: Exception) -> str:
-    """An error's name and its first line, or two where the first only announces them."""
-    return ": ".join([type(error).__name__, *(line.strip() for line in str(error).splitlines()[:2])]).rstrip(":")

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure, FigureBase
 from numpy import ndarray
 from PIL import Image, ImageOps
 
-from xattn_edu.files import write_atomically
+from xattn_edu.files import first_line, write_atomically
 from xattn_edu.plots import STYLE, attention_over_image, referent
-from xattn_edu.predict.loading import first_line, load_segmenter
+from xattn_edu.predict.loading import load_segmenter
 from xattn_edu.predict.segmenter import Prediction, _check_sentence
 
 SHOWN = 800  # pixels of the longer side in a picture

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
 from xattn_edu.machine import choose_device, precision_on, seed_everything
+from xattn_edu.models.layers import evaluating
 from xattn_edu.training.checkpoints import Checkpoint, name_of
 
 if TYPE_CHECKING:
@@ -311,11 +312,9 @@ def _check_labels(model: nn.Module, train_set: Samples, loss: Any) -> None:
     labels = labels[labels != getattr(loss, "keywords", {}).get("ignore_index", -100)]  # what cross-entropy leaves out
     if not len(labels):
         return
-    device, was_training = next(model.parameters()).device, model.training
-    model.eval()
-    with torch.no_grad():
+    device = next(model.parameters()).device
+    with evaluating(model), torch.no_grad():
         output = model(*(tensor[:1].to(device) for tensor in inputs))
-    model.train(was_training)
     low, high = int(labels.min()), int(labels.max())
     if output.ndim == 2 and (low < 0 or high >= output.shape[1]):
         raise ValueError(

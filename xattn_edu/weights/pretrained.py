@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from xattn_edu.files import first_line
 from xattn_edu.models.crossvit import CrossViT
 from xattn_edu.models.registry import create_model, list_models
 from xattn_edu.weights import (
@@ -74,7 +75,7 @@ def _download(name: str) -> Path:
     except Exception as error:  # noqa: BLE001 - whatever goes wrong in there, what helps is the same
         raise OSError(
             f"no weights for {name}: {file} of the hub's {repository} is not in the cache and cannot be fetched "
-            f"({_brief(error)}). Try again online, or get that file and name it: load_pretrained({name!r}, file=...)"
+            f"({first_line(error)}). Try again online, or get that file and name it: load_pretrained({name!r}, file=...)"
         ) from None
 
 
@@ -92,7 +93,7 @@ def _read(path: Path) -> dict[str, Tensor]:
             'load it with torch.load(weights_only=False) and save its ["model"] alone'
         ) from None
     except Exception as error:  # noqa: BLE001 - each library has its own words for a damaged file
-        raise ValueError(f"{path} cannot be read ({_brief(error)}): is it complete?") from None
+        raise ValueError(f"{path} cannot be read ({first_line(error)}): is it complete?") from None
     if isinstance(state, Mapping) and isinstance(state.get("model"), Mapping):
         state = state["model"]
     if not isinstance(state, Mapping) or not all(
@@ -121,8 +122,3 @@ def _check(path: Path, state: Mapping[str, Tensor], name: str, expected: Mapping
     ]
     if wrong:
         raise ValueError(f"{path} is not a file of {name}: {shorten(wrong)}")
-
-
-def _brief(error: Exception) -> str:
-    """An error's name and its first line."""
-    return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])

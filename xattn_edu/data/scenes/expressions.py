@@ -13,6 +13,7 @@ from functools import cache
 from typing import NamedTuple
 
 from xattn_edu.data.scenes.sprites import CATEGORIES
+from xattn_edu.shapes import check_choice
 
 KINDS = ("attribute", "location", "superlative", "relation", "distance", "negation", "ordinal")
 LANGUAGES = ("english", "korean")
@@ -428,8 +429,7 @@ def vocabulary(language: str) -> tuple[str, ...]:
 
     Raises ValueError for an unknown language.
     """
-    if language not in LANGUAGES:
-        raise ValueError(f"language must be one of {', '.join(LANGUAGES)}, given {language!r}")
+    check_choice("language", language, LANGUAGES)
     grammar = GRAMMARS[language]
 
     def ways(entries: Sequence[Words]) -> Iterator[str]:

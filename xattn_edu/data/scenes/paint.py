@@ -28,6 +28,7 @@ from numpy.random import Generator, SeedSequence, default_rng
 from xattn_edu.data.scenes.expressions import KINDS, LANGUAGES, Program, phrase
 from xattn_edu.data.scenes.layouts import SIDE, SPLITS, Layout, draw
 from xattn_edu.data.scenes.sprites import OBJECTS, stamp
+from xattn_edu.shapes import check_choice
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -194,8 +195,7 @@ def _backgrounds(rng: Generator, images: ndarray, first: int) -> None:
 def _check(split: str, count: int, seed: int, start: int, objects: str, language: str, kinds: Sequence[str]) -> None:
     choices = (("split", split, SPLITS), ("objects", objects, OBJECTS), ("language", language, LANGUAGES))
     for name, given, known in choices:
-        if given not in known:
-            raise ValueError(f"{name} must be one of {', '.join(known)}, given {given!r}")
+        check_choice(name, given, known)
     if isinstance(kinds, str) or not kinds or any(kind not in KINDS for kind in kinds) or len({*kinds}) < len(kinds):
         raise ValueError(f"kinds must be some of {', '.join(KINDS)}, in a list, each once, given {kinds!r}")
     for name, value, least in (("count", count, 1), ("seed", seed, 0), ("start", start, 0)):
