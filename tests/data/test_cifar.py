@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from xattn_edu.data import cifar
-from xattn_edu.data.cifar import CLASSES, FILES, MEAN, STD, load
+from xattn_edu.data.cifar import CLASSES, DEVIATION, FILES, MEAN, load
 
 NAMES = [name for names in FILES.values() for name in names]
 
@@ -51,21 +51,21 @@ def test_tensors_are_normalised_copies(folder):
     assert images.shape == (3, 3, 32, 32) and images.dtype == torch.float32 and images.is_contiguous()
     assert labels.dtype == torch.int64 and labels.tolist() == data.labels.tolist()
     for channel in range(3):
-        expected = (data.images[..., channel] / 255 - MEAN[channel]) / STD[channel]
+        expected = (data.images[..., channel] / 255 - MEAN[channel]) / DEVIATION[channel]
         torch.testing.assert_close(images[:, channel], torch.from_numpy(expected).float())
     before = data.images.copy()
     images.zero_(), labels.zero_()
     assert np.array_equal(data.images, before) and data.labels.any()
-    plain, _ = data.tensors(mean=(0, 0, 0), std=(1, 1, 1))
+    plain, _ = data.tensors(mean=(0, 0, 0), deviation=(1, 1, 1))
     assert plain.max() == data.images.max() / 255
 
 
 @pytest.mark.parametrize(
-    ("mean", "std"), [(MEAN, (1, 0, 1)), (MEAN, (1, 1)), ((0, 0), STD), (MEAN, (1, 1, float("nan")))]
+    ("mean", "deviation"), [(MEAN, (1, 0, 1)), (MEAN, (1, 1)), ((0, 0), DEVIATION), (MEAN, (1, 1, float("nan")))]
 )
-def test_tensors_refuse_a_mean_or_std_that_is_none(mean, std, folder):
-    with pytest.raises(ValueError, match="three numbers each, std positive"):
-        load("test", folder, complete=False).tensors(mean, std)
+def test_tensors_refuse_a_mean_or_deviation_that_is_none(mean, deviation, folder):
+    with pytest.raises(ValueError, match="three numbers each, deviation positive"):
+        load("test", folder, complete=False).tensors(mean, deviation)
 
 
 def test_where_it_is_looked_for(folder, tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xattn_edu.data import fashion_mnist
-from xattn_edu.data.fashion_mnist import CLASSES, FILES, MEAN, STD, SUBSET_FOLDER, full_available, load, parse_idx
+from xattn_edu.data.fashion_mnist import CLASSES, DEVIATION, FILES, MEAN, SUBSET_FOLDER, full_available, load, parse_idx
 
 SPLITS = {"train": (12_000, 60_000), "test": (2_000, 10_000)}  # images in the subset, in the full set
 NAMES = [name for names in FILES.values() for name in names]
@@ -68,7 +68,7 @@ def test_subset_begins_as_the_published_test_set_does():
 
 
 def test_subset_images_and_labels_belong_together():
-    """A trouser is tall and narrow, a sneaker flat, a pullover fills the frame: a shuffled or shifted list would not."""
+    """A trouser is tall and narrow, a sneaker flat, a pullover fills the frame: a shuffled list would not."""
     data = load("train")
     mean = {name: data.images[data.labels == label].mean(0) for label, name in enumerate(data.classes)}
     assert mean["trouser"][26, 12] > 100 > 20 > mean["sneaker"][26, 12]
@@ -114,7 +114,7 @@ def test_tensors_are_normalised_copies():
     images, labels = data.tensors()
     assert images.shape == (2_000, 1, 28, 28) and images.dtype == torch.float32
     assert labels.dtype == torch.int64 and labels.tolist() == data.labels.tolist()
-    expected = (data.images[:, None] / 255 - MEAN) / STD
+    expected = (data.images[:, None] / 255 - MEAN) / DEVIATION
     torch.testing.assert_close(images, torch.from_numpy(expected).float())
     assert abs(images.mean()) < 0.02 and abs(images.std() - 1) < 0.02
     before = data.images.copy(), data.labels.copy()
@@ -124,11 +124,11 @@ def test_tensors_are_normalised_copies():
 
 def test_tensors_with_other_constants():
     data = load("test")
-    images, _ = data.tensors(mean=0, std=1)
+    images, _ = data.tensors(mean=0, deviation=1)
     assert images.min() == 0 and images.max() == 1
-    for std in (0, -1, float("nan")):
-        with pytest.raises(ValueError, match=f"std must be positive, given {std}"):
-            data.tensors(std=std)
+    for deviation in (0, -1, float("nan")):
+        with pytest.raises(ValueError, match=f"deviation must be positive, given {deviation}"):
+            data.tensors(deviation=deviation)
 
 
 def test_loading_needs_neither_torch_nor_matplotlib():
@@ -158,7 +158,7 @@ def test_full_set(split):
 def test_constants_are_those_of_the_full_training_set():
     images = load("train", full=True).images / np.float32(255)
     assert images.mean(dtype=np.float64) == pytest.approx(MEAN, abs=5e-5)
-    assert images.std(dtype=np.float64) == pytest.approx(STD, abs=5e-5)
+    assert images.std(dtype=np.float64) == pytest.approx(DEVIATION, abs=5e-5)
 
 
 @needs_full
@@ -227,7 +227,7 @@ def test_script_writes_the_same_header_with_every_python(monkeypatch, system):
     assert (parse_idx(gzip.decompress(packed)) == array).all()
 
 
-# ------------------------------------------------------------------------------------------------ where it is looked for
+# ----------------------------------------------------------------------------------------------- where it is looked for
 
 
 def test_full_folder_is_the_argument_else_the_variable_else_debians(monkeypatch, tmp_path):
@@ -378,7 +378,7 @@ def test_subset_is_not_taken_for_the_full_set(copy):
         load("test")
 
 
-# ---------------------------------------------------------- files that agree with their checksum and still are not right
+# --------------------------------------------------------- files that agree with their checksum and still are not right
 
 
 def rewrite(folder, **contents):

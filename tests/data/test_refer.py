@@ -340,8 +340,25 @@ def test_broken_json_is_named(content, small):
 
 # made with cPickle of Python 2.7.18: unicode, str in UTF-8 and in Latin-1, a shared list, long and large int
 PYTHON2 = {
-    0: b"(lp1\n(dp2\nS'image_id'\np3\nI9\nsS'sent_ids'\np4\n(lp5\nI0\naI1\nasS'sentences'\np6\n(lp7\n(dp8\nS'tokens'\np9\n(lp10\nVman\np11\naVleft\np12\nasS'raw'\np13\nVMan \\u201cleft\\u201d\\u005c\np14\nsS'sent_id'\np15\nI0\nsS'sent'\np16\nVman left\np17\nsa(dp18\ng9\n(lp19\nS'cafe'\np20\naS'left'\np21\nasg13\nS'caf\\xc3\\xa9 \"\\'left\\n'\np22\nsg15\nI1\nsg16\nS'caf\\xe9 left'\np23\nsasS'split'\np24\nS'val'\np25\nsS'file_name'\np26\nS'COCO_train2014_000000000009_16.jpg'\np27\nsS'more'\np28\n(lp29\nI01\naI00\naNaF1.5\naI-3\naI300\naI70000\naI-1099511627776\naI1099511627776\nag19\nasS'category_id'\np30\nI1\nsS'ann_id'\np31\nL16L\nsS'ref_id'\np32\nI0\nsa.",
-    2: b"\x80\x02]q\x01}q\x02(U\x08image_idq\x03K\tU\x08sent_idsq\x04]q\x05(K\x00K\x01eU\tsentencesq\x06]q\x07(}q\x08(U\x06tokensq\t]q\n(X\x03\x00\x00\x00manq\x0bX\x04\x00\x00\x00leftq\x0ceU\x03rawq\rX\x0f\x00\x00\x00Man \xe2\x80\x9cleft\xe2\x80\x9d\\q\x0eU\x07sent_idq\x0fK\x00U\x04sentq\x10X\x08\x00\x00\x00man leftq\x11u}q\x12(h\t]q\x13(U\x04cafeq\x14U\x04leftq\x15eh\rU\rcaf\xc3\xa9 \"'left\nq\x16h\x0fK\x01h\x10U\tcaf\xe9 leftq\x17ueU\x05splitq\x18U\x03valq\x19U\tfile_nameq\x1aU\"COCO_train2014_000000000009_16.jpgq\x1bU\x04moreq\x1c]q\x1d(\x88\x89NG?\xf8\x00\x00\x00\x00\x00\x00J\xfd\xff\xff\xffM,\x01Jp\x11\x01\x00I-1099511627776\nI1099511627776\nh\x13eU\x0bcategory_idq\x1eK\x01U\x06ann_idq\x1f\x8a\x01\x10U\x06ref_idq K\x00ua.",
+    0: (
+        b"(lp1\n(dp2\nS'image_id'\np3\nI9\nsS'sent_ids'\np4\n(lp5\nI0\naI1\nasS'sentences'\np6\n(lp7\n(dp8\nS'toke"
+        b"ns'\np9\n(lp10\nVman\np11\naVleft\np12\nasS'raw'\np13\nVMan \\u201cleft\\u201d\\u005c\np14\nsS'sent_id'"
+        b"\np15\nI0\nsS'sent'\np16\nVman left\np17\nsa(dp18\ng9\n(lp19\nS'cafe'\np20\naS'left'\np21\nasg13\nS'caf"
+        b"\\xc3\\xa9 \"\\'left\\n'\np22\nsg15\nI1\nsg16\nS'caf\\xe9 left'\np23\nsasS'split'\np24\nS'val'\np25\nsS'"
+        b"file_name'\np26\nS'COCO_train2014_000000000009_16.jpg'\np27\nsS'more'\np28\n(lp29\nI01\naI00\naNaF1.5\na"
+        b"I-3\naI300\naI70000\naI-1099511627776\naI1099511627776\nag19\nasS'category_id'\np30\nI1\nsS'ann_id'\np31"
+        b"\nL16L\nsS'ref_id'\np32\nI0\nsa."
+    ),
+    2: (
+        b"\x80\x02]q\x01}q\x02(U\x08image_idq\x03K\tU\x08sent_idsq\x04]q\x05(K\x00K\x01eU\tsentencesq\x06]q\x07(}q"
+        b"\x08(U\x06tokensq\t]q\n(X\x03\x00\x00\x00manq\x0bX\x04\x00\x00\x00leftq\x0ceU\x03rawq\rX\x0f\x00\x00\x00"
+        b"Man \xe2\x80\x9cleft\xe2\x80\x9d\\q\x0eU\x07sent_idq\x0fK\x00U\x04sentq\x10X\x08\x00\x00\x00man leftq"
+        b"\x11u}q\x12(h\t]q\x13(U\x04cafeq\x14U\x04leftq\x15eh\rU\rcaf\xc3\xa9 \"'left\nq\x16h\x0fK\x01h\x10U\tcaf"
+        b"\xe9 leftq\x17ueU\x05splitq\x18U\x03valq\x19U\tfile_nameq\x1aU\"COCO_train2014_000000000009_16.jpgq\x1bU"
+        b"\x04moreq\x1c]q\x1d(\x88\x89NG?\xf8\x00\x00\x00\x00\x00\x00J\xfd\xff\xff\xffM,\x01Jp\x11\x01\x00I-109951"
+        b"1627776\nI1099511627776\nh\x13eU\x0bcategory_idq\x1eK\x01U\x06ann_idq\x1f\x8a\x01\x10U\x06ref_idq K\x00u"
+        b"a."
+    ),
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The shipped atlas is what its card says; sprites keep their shape when they are tinted and scaled; damage is named."""
+"""The shipped atlas is what its card says; sprites keep their shape when tinted and scaled; damage is named."""
 
 import hashlib
 import re

@@ -66,7 +66,7 @@ def test_pixels_are_standardised_over_many_scenes():
 
 def test_no_sentence_of_any_split_is_cut_off():
     for split in referring_scenes.SPLITS:
-        _, sentences, _ = referring_scenes.layouts(split, 1000)
+        _, sentences, _ = referring_scenes.scene_layouts(split, 1000)
         ids, mask = TOKENIZER(sentences, None)
         assert ids.shape[1] <= LENGTH
         assert not (ids == 1).any(), "a word that the vocabulary does not have"

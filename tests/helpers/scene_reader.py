@@ -20,16 +20,25 @@ tee jersey, trouser pant, pullover sweater, dress gown, coat jacket, sandal slip
 bag purse, boot bootee
 """
 KOREAN_NOUNS = """
-자동차 승용차, 비행기 항공기, 로켓 우주선, 나무 수목, 꽃 화초, 버섯 송이, 사과 과일, 물고기 금붕어, 새 날짐승, 고양이 야옹이,
-나비 나방, 거북이 자라, 집 주택, 우산 양산, 열쇠 키, 종 벨, 모자 중절모, 신발 구두, 왕관 티아라, 선물 선물상자, 전화기 전화,
+자동차 승용차, 비행기 항공기, 로켓 우주선, 나무 수목, 꽃 화초,
+버섯 송이, 사과 과일, 물고기 금붕어, 새 날짐승, 고양이 야옹이,
+나비 나방, 거북이 자라, 집 주택, 우산 양산, 열쇠 키,
+종 벨, 모자 중절모, 신발 구두, 왕관 티아라, 선물 선물상자, 전화기 전화,
 자물쇠 자물통, 양동이 들통, 케이크 카스텔라, 원 동그라미, 정사각형 네모, 삼각형 세모, 별 별표, 십자가 더하기, 고리 반지,
-마름모 다이아몬드, 하트 심장, 티셔츠 반팔, 바지 슬랙스, 스웨터 풀오버, 원피스 드레스, 코트 외투, 샌들 슬리퍼, 셔츠 블라우스,
+마름모 다이아몬드, 하트 심장, 티셔츠 반팔, 바지 슬랙스,
+스웨터 풀오버, 원피스 드레스, 코트 외투, 샌들 슬리퍼, 셔츠 블라우스,
 운동화 스니커즈, 가방 핸드백, 부츠 장화
 """
 NAMES = [entry.split()[0] for entry in ENGLISH_NOUNS.split(",")]
 COLOUR_NAMES = "red orange yellow green blue purple pink white".split()
-ENGLISH_COLOURS = "red crimson scarlet, orange amber tangerine, yellow golden lemon, green emerald, blue azure, purple violet, pink fuchsia rosy, white ivory snowy"
-KOREAN_COLOURS = "빨간 빨간색 적색, 주황 주황색 귤색, 노란 노란색 황색, 초록 초록색 녹색, 파란 파란색 청색, 보라 보라색 자색, 분홍 분홍색 핑크색, 하얀 하얀색 백색"
+ENGLISH_COLOURS = (
+    "red crimson scarlet, orange amber tangerine, yellow golden lemon, green emerald, "
+    "blue azure, purple violet, pink fuchsia rosy, white ivory snowy"
+)
+KOREAN_COLOURS = (
+    "빨간 빨간색 적색, 주황 주황색 귤색, 노란 노란색 황색, 초록 초록색 녹색, "
+    "파란 파란색 청색, 보라 보라색 자색, 분홍 분홍색 핑크색, 하얀 하얀색 백색"
+)
 SMALL, LARGE = 0, 2
 
 
@@ -163,7 +172,8 @@ def describe(meaning, word, language):
 
 KOREAN_SIDES = {
     "왼쪽": "left", "왼편": "left", "좌측": "left", "오른쪽": "right", "오른편": "right", "우측": "right",
-    "위": "top", "위쪽": "top", "윗부분": "top", "상단": "top", "아래": "bottom", "아래쪽": "bottom", "아랫부분": "bottom",
+    "위": "top", "위쪽": "top", "윗부분": "top", "상단": "top",
+    "아래": "bottom", "아래쪽": "bottom", "아랫부분": "bottom",
     "하단": "bottom", "가운데": "middle", "한가운데": "middle", "중앙": "middle", "높은 곳": "top", "낮은 곳": "bottom",
 }  # fmt: skip
 KOREAN_ANCHOR = rf"(?:({'|'.join(COLOURS['korean'])}) )?(\S+)"

@@ -1,4 +1,4 @@
-"""Our models are timm's: the same logits and gradients from the same weights. timm has its own set-up: `make parity`."""
+"""Our models are timm's: the same logits and gradients from the same weights. `make parity` sets timm up."""
 
 import re
 

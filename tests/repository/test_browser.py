@@ -1,4 +1,4 @@
-"""A reader's first minutes, in a real browser: JupyterLab starts, the first notebook opens, runs and shows its figures."""
+"""A reader's first minutes in a real browser: JupyterLab starts, the first notebook runs and shows its figures."""
 
 import json
 import shutil

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # of red, green, blue in the training set, as customary
+MEAN, DEVIATION = (
+    (0.4914, 0.4822, 0.4465),
+    (0.2470, 0.2435, 0.2616),
+)  # of red, green, blue in the training set, as customary
 ENVIRONMENT = "XATTN_CIFAR10"
 FILES = {"train": tuple(f"data_batch_{number}.bin" for number in range(1, 6)), "test": ("test_batch.bin",)}
 RECORD = 1 + 3 * 32 * 32  # bytes: the label; the red, the green and the blue plane, row by row
@@ -37,19 +40,21 @@ class ImageSet:
         return len(self.labels)
 
     def tensors(
-        self, mean: tuple[float, float, float] = MEAN, std: tuple[float, float, float] = STD
+        self, mean: tuple[float, float, float] = MEAN, deviation: tuple[float, float, float] = DEVIATION
     ) -> "tuple[Tensor, Tensor]":
-        """Images (count, 3, 32, 32) float32, (pixel / 255 - mean) / std by channel, and labels (count,) int64; copies.
+        """Images (count, 3, 32, 32) float32, (pixel / 255 - mean) / deviation by channel; labels (count,) int64.
 
-        Raises ValueError unless mean and std are three numbers each, and std positive.
+        Both are copies. Raises ValueError unless mean and deviation are three numbers each, and deviation positive.
         """
         import torch
 
-        if len(mean) != 3 or len(std) != 3 or not all(value > 0 for value in std):
-            raise ValueError(f"mean and std must be three numbers each, std positive, given {mean} and {std}")
+        if len(mean) != 3 or len(deviation) != 3 or not all(value > 0 for value in deviation):
+            raise ValueError(
+                f"mean and deviation must be three numbers each, deviation positive, given {mean} and {deviation}"
+            )
         planes = np.ascontiguousarray(rearrange(self.images, "image y x channel -> image channel y x"))
         images = torch.from_numpy(planes).float().div_(255)
-        middle, spread = (torch.tensor(values).view(3, 1, 1) for values in (mean, std))
+        middle, spread = (torch.tensor(values).view(3, 1, 1) for values in (mean, deviation))
         return images.sub_(middle).div_(spread), torch.from_numpy(self.labels.copy())
 
 

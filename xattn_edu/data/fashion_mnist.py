@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 CLASSES = (
     "T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
 )  # fmt: skip
-MEAN, STD = 0.2860, 0.3530  # of all pixels of the full training set, in 0..1
+MEAN, DEVIATION = 0.2860, 0.3530  # of all pixels of the full training set, in 0..1
 SUBSET_FOLDER = Path(__file__).parents[2] / "datasets" / "fashion_mnist"
 FULL_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package puts it
 ENVIRONMENT = "XATTN_FASHION_MNIST"
@@ -53,16 +53,16 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def tensors(self, mean: float = MEAN, std: float = STD) -> "tuple[Tensor, Tensor]":
-        """Images (count, 1, 28, 28) float32, (pixel / 255 - mean) / std, and labels (count,) int64; both are copies.
+    def tensors(self, mean: float = MEAN, deviation: float = DEVIATION) -> "tuple[Tensor, Tensor]":
+        """Images (count, 1, 28, 28) float32, (pixel / 255 - mean) / deviation, and labels (count,) int64, as copies.
 
-        Raises ValueError for a `std` that is not positive.
+        Raises ValueError for a `deviation` that is not positive.
         """
         import torch
 
-        if not std > 0:
-            raise ValueError(f"std must be positive, given {std}")
-        images = torch.from_numpy(self.images).float().div_(255).sub_(mean).div_(std)
+        if not deviation > 0:
+            raise ValueError(f"deviation must be positive, given {deviation}")
+        images = torch.from_numpy(self.images).float().div_(255).sub_(mean).div_(deviation)
         return images[:, None], torch.from_numpy(self.labels.copy())
 
 
@@ -79,10 +79,10 @@ def load(split: str, full: bool = False, folder: str | Path | None = None) -> Im
         raise ValueError("`folder` is where the full set is: write full=True to read it from there")
     where = _full_folder(folder) if full else SUBSET_FOLDER
     remedy = (
-        f"`apt-get install dataset-fashion-mnist` puts the full set into {FULL_FOLDER}; or set {ENVIRONMENT} to a folder "
-        "with the four published .gz files"
+        f"`apt-get install dataset-fashion-mnist` puts the full set into {FULL_FOLDER}; or set {ENVIRONMENT} to a "
+        "folder with the four published .gz files"
         if full
-        else "restore it with `git checkout -- datasets/fashion_mnist` (the course is used from a clone of its repository)"
+        else "restore it with `git checkout -- datasets/fashion_mnist` (the course is used from a clone)"
     )
     checksums = _FULL_CHECKSUMS if full else _subset_checksums(remedy)
     images, labels = (_read(where / name, checksums[name], remedy) for name in FILES[split])
@@ -124,7 +124,8 @@ def _read(path: Path, checksum: str, remedy: str) -> ndarray:
     found = hashlib.sha256(content).hexdigest()
     if found != checksum:
         raise ValueError(
-            f"{path} is not the file it should be ({len(content):,} bytes): expected SHA-256 {checksum}, found {found}: {remedy}"
+            f"{path} is not the file it should be ({len(content):,} bytes): "
+            f"expected SHA-256 {checksum}, found {found}: {remedy}"
         )
     try:
         return parse_idx(gzip.decompress(content))

@@ -120,8 +120,10 @@ def letters(split: str, count: int, seed: int = 0) -> Letters:
 
 
 def cues(split: str, count: int, seed: int = 0) -> Cues:
-    """`count` sheets with a marked letter. Splits, seeds and errors are as in `letters`; all pairs of label and cell are
-    equally frequent in each 256 images from the start."""
+    """`count` sheets with a marked letter. Splits, seeds and errors are as in `letters`.
+
+    All pairs of label and cell are equally frequent in each 256 images from the start.
+    """
     return Cues(*_draw(_cues, split, count, seed))
 
 

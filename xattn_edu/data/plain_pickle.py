@@ -5,17 +5,15 @@ import io
 import struct
 from typing import Any
 
-# ----------------------------------------------------------------------------------------------------------- the pickle
-
 
 def read_plain_pickle(data: bytes) -> Any:
     """The lists, dictionaries, strings, bytes, numbers, booleans and None in a pickle of any protocol.
 
-    A pickle is a program for a small machine with a stack, and can call any function: whoever loads one from the
-    internet runs it. The machine here has only the instructions that make plain data; at the first other one it stops.
-    What it makes is no larger than the file, though lists may occur in it more than once, or in themselves. A
-    string of Python 2 is read as UTF-8, or as Latin-1 if it is none. Raises ValueError for anything else, naming the
-    place.
+    A pickle is a program for a small machine with a stack, and it can call any function: loading a pickle from the
+    internet runs that program. The machine here has only the instructions that make plain data. It stops at any other
+    instruction. The data are no larger than the file, but a list may occur in them more than once, or in itself. A
+    string of Python 2 is read as UTF-8, or as Latin-1 if it is not valid UTF-8.
+    Raises ValueError, with the place in the file, for everything else.
 
     Source: the opcodes as documented in Python's `pickletools`.
     """
@@ -29,13 +27,14 @@ def read_plain_pickle(data: bytes) -> Any:
     return value
 
 
+# Long because it is one loop over the opcodes: cut up, no reader could see that none of them calls anything.
 def _run_plain(file: io.BytesIO, size: int) -> Any:
     stack: list[Any] = []
     marks: list[int] = []
     memo: dict[int, Any] = {}
 
     def take(count: int) -> bytes:
-        if count > size - file.tell():  # asked before memory is: a length can announce anything
+        if count > size - file.tell():  # before memory is taken: a length can announce anything
             raise ValueError(f"{count:,} bytes should follow, but the file ends")
         return file.read(count)
 

@@ -36,6 +36,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from xattn_edu.data.plain_pickle import read_plain_pickle
+from xattn_edu.files import write_atomically
 
 PUBLISHED = {
     ("refcoco", "unc"): {"train": 42_404, "val": 3_811, "testA": 1_975, "testB": 1_810},
@@ -187,8 +188,6 @@ def convert(root: str | Path, dataset: str, split_by: str, out: str | Path) -> N
     The file is written whole or not at all, and only if everything in it is sound. It is laid out as the published ones
     (refs, images, annotations), without what is not used here. Raises as `load`; images are not needed.
     """
-    from xattn_edu.checkpoints import write_atomically
-
     (root, split_by), out = _choose(root, dataset, split_by), Path(out).expanduser()
     if not out.parent.is_dir():
         raise FileNotFoundError(f"{out.parent}, where {out.name} should go, is no folder: make it first")
@@ -211,11 +210,11 @@ def convert(root: str | Path, dataset: str, split_by: str, out: str | Path) -> N
 def mask(segmentation: Any, height: int, width: int) -> ndarray:
     """(height, width) bool, True on the object, from a COCO segmentation: the union of its parts.
 
-    A list of polygons [x0, y0, x1, y1, ...], drawn by pycocotools, as in the published scores; or run lengths
-    {"size": [height, width], "counts": ...} down the columns, background first, as a list or as COCO's string. No
-    polygon, or none that holds a pixel's centre, is an empty mask; an empty union counts as an IoU of 0 (see
-    `metrics.Overlaps`). Raises ValueError for run lengths that do not fill the image, and for polygons of fewer than
-    three points, or more than the image's size outside it.
+    `segmentation` is a list of polygons [x0, y0, x1, y1, ...], drawn by pycocotools, as in the published scores; or run
+    lengths {"size": [height, width], "counts": ...} down the columns, background first, as a list or as COCO's string.
+    No polygon, or polygons that hold no pixel's centre, give an empty mask. An empty union has an IoU of 0, see
+    `measure.overlaps.Overlaps`. Raises ValueError for run lengths that do not fill the image, and for polygons of fewer
+    than three points or more than the image's size outside it.
     """
     _check_size(height, width)
     segmentation = _checked_segmentation(segmentation, height, width)

@@ -4,9 +4,9 @@
     "천구백구십칠년 삼월 오일"                   ->  1997-03-05
     "23만 45"                                  ->  230045
 
-Seventeen ways to write, English and Korean. Dates (years 1000 to 2999) must be reordered, numbers (up to a thousand million)
-need zeros that nobody says, English counts in thousands and Korean in ten thousands. So an attention map has something
-to show. Dates follow ISO 8601, numbers are plain digits.
+Seventeen ways to write, English and Korean. Dates (years 1000 to 2999) must be reordered; numbers (up to a thousand
+million) need zeros that nobody says; English counts in thousands and Korean in ten thousands. So an attention map has
+something to show. Dates follow ISO 8601, numbers are plain digits.
 """
 
 import datetime
@@ -262,10 +262,11 @@ _EXAMPLES = "'5 March 1997', 'two million and one' and '23만 45'"
 def pairs(split: str, size: int, seed: int = 0, formats: Sequence[str] = FORMATS) -> list[Pair]:
     """`size` different pairs of a split ("train", "validation" or "test").
 
-    Which split a date or number belongs to is decided by a hash of the answer, so no answer of the test is ever seen in
-    training, in whatever format: one in twenty is for testing, one for validation. The same (split, seed, formats) gives
-    the same pairs, and more of them begins with fewer of them. Formats, dates, and numbers of 1 to 9 digits are drawn with
-    equal chances; what was drawn before is dropped, so there are few short numbers. Raises ValueError for a split or format that is not there, and for more pairs than there are.
+    A hash of the answer decides to which split a date or number belongs. So no answer of the test split is seen in
+    training, in any format: one in twenty is for testing, one for validation. The same (split, seed, formats) gives
+    the same pairs, and a longer list begins with the shorter one. Formats, dates, and numbers of 1 to 9 digits are
+    drawn with equal chances; a pair that was drawn before is dropped, so there are few short numbers.
+    Raises ValueError for an unknown split or format, and for more pairs than there are.
     """
     check_choice("split", split, SPLITS)
     if not isinstance(size, int) or size < 1:

@@ -238,8 +238,10 @@ def _lots(count: int, size: Size) -> list[tuple[int, Sequence[str]]]:
 def minilm_book(count: int, seed: int, size: Size, test_scenes: int) -> PhraseBook:
     """What MiniLM says of every sentence that a run trains on or is tested with."""
     folder = minilm_folder()
-    drawn = [referring_scenes.layouts("train", part, seed, kinds=kinds)[1] for part, kinds in _lots(count, size)]
-    drawn += [referring_scenes.layouts(split, test_scenes)[1] for split in ("test", "unseen_words", "unseen_pairs")]
+    drawn = [referring_scenes.scene_layouts("train", part, seed, kinds=kinds)[1] for part, kinds in _lots(count, size)]
+    drawn += [
+        referring_scenes.scene_layouts(split, test_scenes)[1] for split in ("test", "unseen_words", "unseen_pairs")
+    ]
     test = drawn[-3]
     return PhraseBook(chain(*drawn, disordered(test)), load_bert(folder), load_tokenizer(folder), LENGTH)
 

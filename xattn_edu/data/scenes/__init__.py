@@ -6,8 +6,8 @@
 
 from xattn_edu.data.scenes.expressions import KINDS, LANGUAGES, vocabulary
 from xattn_edu.data.scenes.layouts import SPLITS, Layout, held_out
-from xattn_edu.data.scenes.paint import DEVIATION, MEAN, Scenes, layouts, scenes
+from xattn_edu.data.scenes.paint import DEVIATION, MEAN, Scenes, scene_layouts, scenes
 from xattn_edu.data.scenes.sprites import CATEGORIES, COLOURS, OBJECTS
 
 __all__ = ["CATEGORIES", "COLOURS", "DEVIATION", "KINDS", "LANGUAGES", "MEAN", "OBJECTS", "SPLITS", "Layout", "Scenes"]
-__all__ += ["held_out", "layouts", "scenes", "vocabulary"]
+__all__ += ["held_out", "scene_layouts", "scenes", "vocabulary"]

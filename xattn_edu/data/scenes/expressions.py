@@ -1,4 +1,4 @@
-"""What an expression says of an object, as a program, and how English and Korean say it.
+"""Expressions as programs, and their words in English and Korean.
 
     Program(kind=relation, way=left of, category=car, colour=red, anchor=tree, ...)
         "the red car to the left of the tree"        "나무보다 왼쪽에 있는 빨간 자동차"
@@ -21,13 +21,13 @@ PLACES = ("left", "right", "top", "bottom", "top left", "top right", "bottom lef
 EXTREMES = ("leftmost", "rightmost", "topmost", "bottommost", "largest", "smallest")
 SIDES = ("left", "right", "top", "bottom")
 RANKS = ("first", "second", "third")
-SIZES = ("small", "medium", "large")  # nobody says "medium"
+SIZE_NAMES = ("small", "medium", "large")  # "medium" is never said
 
 
 class Program(NamedTuple):
-    """An expression without words; -1 where nothing is said.
+    """The meaning of an expression; -1 where it says nothing.
 
-    kind: index into KINDS. way: index into what the kind can say: PLACES, EXTREMES, SIDES (of the anchor), (closest,
+    kind: index into KINDS. way: index into the kind's possibilities: PLACES, EXTREMES, SIDES (of the anchor), (closest,
     farthest), (not a, neither a nor b), or 3 x SIDES + RANKS. category, colour, size: the referent's noun phrase.
     anchor, anchor_colour: the other object's. not_a, not_b: the colours that are denied.
     """
@@ -44,14 +44,14 @@ class Program(NamedTuple):
 
 
 class Words(NamedTuple):
-    """Ways to say one thing: in every split but "unseen_words", and only there."""
+    """Phrases for one meaning: those of every split but "unseen_words", and those of that split alone."""
 
     known: tuple[str, ...]
     unseen: tuple[str, ...] = ()
 
 
 def _words(lines: str) -> tuple[Words, ...]:
-    """One meaning a line: known ways to say it | unseen ones, each list separated by commas."""
+    """One meaning a line: known phrases | unseen ones, each list separated by commas."""
     halves = (line.partition("|")[::2] for line in lines.strip().splitlines())
     return tuple(
         Words(*(tuple(way.strip() for way in half.split(",") if way.strip()) for half in pair)) for pair in halves
@@ -140,7 +140,8 @@ ENGLISH = Grammar(
             left of the {anchor}, to the left of the {anchor}, on the left of the {anchor} | west of the {anchor}
             right of the {anchor}, to the right of the {anchor}, on the right of the {anchor} | east of the {anchor}
             above the {anchor}, over the {anchor}, higher than the {anchor} | north of the {anchor}
-            below the {anchor}, under the {anchor}, lower than the {anchor} | beneath the {anchor}, underneath the {anchor}
+            below the {anchor}, under the {anchor}, lower than the {anchor} |\
+                beneath the {anchor}, underneath the {anchor}
         """),
         "distance": _words("""
             closest to the {anchor} | nearest to the {anchor}
@@ -259,13 +260,16 @@ KOREAN = Grammar(
             가장 작은, 제일 작은 | 최소 크기의
         """),
         "relation": _words("""
-            {anchor} 왼쪽에 있는, {anchor}의 왼쪽에 있는, {anchor}보다 왼쪽에 있는 | {anchor}의 좌측에 있는, {anchor}보다 좌측에 있는
-            {anchor} 오른쪽에 있는, {anchor}의 오른쪽에 있는, {anchor}보다 오른쪽에 있는 | {anchor}의 우측에 있는, {anchor}보다 우측에 있는
+            {anchor} 왼쪽에 있는, {anchor}의 왼쪽에 있는, {anchor}보다 왼쪽에 있는 |\
+                {anchor}의 좌측에 있는, {anchor}보다 좌측에 있는
+            {anchor} 오른쪽에 있는, {anchor}의 오른쪽에 있는, {anchor}보다 오른쪽에 있는 |\
+                {anchor}의 우측에 있는, {anchor}보다 우측에 있는
             {anchor} 위에 있는, {anchor}의 위쪽에 있는, {anchor}보다 위에 있는 | {anchor}보다 높은 곳에 있는
             {anchor} 아래에 있는, {anchor}의 아래쪽에 있는, {anchor}보다 아래에 있는 | {anchor}보다 낮은 곳에 있는
         """),
         "distance": _words("""
-            {anchor}에서 가장 가까운, {anchor}에 제일 가까운, {anchor}과/와 가장 가까운 | {anchor}에 가장 근접한, {anchor}과/와 가장 인접한
+            {anchor}에서 가장 가까운, {anchor}에 제일 가까운, {anchor}과/와 가장 가까운 |\
+                {anchor}에 가장 근접한, {anchor}과/와 가장 인접한
             {anchor}에서 가장 먼, {anchor}에서 제일 먼, {anchor}에서 가장 멀리 있는 | {anchor}에서 가장 동떨어진
         """),
         "negation": _words("""

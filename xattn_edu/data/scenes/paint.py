@@ -1,20 +1,20 @@
-"""A task for referring segmentation made on the spot: objects on a background, an expression that names one, its mask.
+"""A task for referring segmentation, drawn by a program: objects, an expression that names one of them, its mask.
 
     "the red car to the left of the tree", "the second fish from the top", "파란색이 아닌 모자"
 
-Scenes are built so that the words are needed: more than half of the objects are of the referent's category, and the noun
-alone names but one referent in ten. Every expression leaves exactly one object, see `xattn_edu.data.scene_layouts`.
+Scenes are built so that the words are needed: more than half of the objects have the referent's category, and the noun
+alone is enough for one referent in ten. Every expression fits exactly one object, see `xattn_edu.data.scenes.layouts`.
 
-    train, validation, test   One colour of each category is held out, see `held_out`: such an object is never the
-                              referent, and the colour is never said with the noun, be it of the referent, of an anchor
-                              or in a negation. It does stand in scenes, among the others.
-    unseen_words              as test, but every sentence has a word that only this split uses, a synonym
+    train, validation, test   One colour of each category is held out, see `held_out`: an object of that colour is never
+                              the referent, and no sentence says that colour with that noun (of the referent, of an
+                              anchor, or in a negation). Such objects do stand in scenes, among the others.
+    unseen_words              as test, but every sentence has a synonym that no other split uses
     unseen_pairs              every sentence says a held-out colour with its noun, in known words
 
 Splits share no layout: the sum of all centres' rows and columns, modulo 5, names the split.
 
-The task is Hu, Rohrbach and Darrell's, "Segmentation from Natural Language Expressions", ECCV 2016; scenes made by
-program after Johnson et al., "CLEVR", CVPR 2017. Seven kinds of expressions, as RefCOCO's annotators use.
+Sources: Hu, Rohrbach and Darrell, "Segmentation from Natural Language Expressions" (2016), for the task; Johnson et
+al., "CLEVR" (2017), for scenes made by a program. The seven kinds of expressions are those of RefCOCO's annotators.
 """
 
 from collections.abc import Sequence
@@ -41,8 +41,11 @@ MEAN, DEVIATION = 114.0, 36.5  # of the pixels of many scenes
 
 @dataclass(frozen=True, eq=False)
 class Scenes:
-    """images (count, size, size, 3) uint8, masks (count, size, size) bool: the referent's pixels; one of `sentences`
-    each; kinds (count,) int64, index into KINDS; the layout they were drawn from."""
+    """Scenes with their sentences and masks.
+
+    images (count, size, size, 3) uint8; masks (count, size, size) bool, True on the referent; one sentence a scene;
+    kinds (count,) int64, index into KINDS; the layout that the scenes were painted from.
+    """
 
     images: ndarray
     masks: ndarray
@@ -62,8 +65,10 @@ class Scenes:
         return Scenes(self.images[chosen], self.masks[chosen], sentences, self.kinds[chosen], self.layout[chosen])
 
     def tensors(self) -> "tuple[Tensor, Tensor]":
-        """Images (count, 3, size, size) float32, about mean 0 and deviation 1 over many; masks (count, size, size)
-        int64, 1 where the referent is. Both are copies."""
+        """Images (count, 3, size, size) float32, masks (count, size, size) int64, 1 on the referent; both are copies.
+
+        Over many scenes the pixels have mean 0 and standard deviation 1.
+        """
         import torch
 
         images = torch.from_numpy(self.images).permute(0, 3, 1, 2).contiguous()
@@ -81,20 +86,34 @@ def scenes(
     language: str = "english",
     kinds: Sequence[str] = KINDS,
 ) -> Scenes:
-    """`count` scenes of a split, from the one numbered `start` on, size x size pixels large (48 to 256).
+    """Scenes of a split, with sentences and masks.
 
-    Scene number i of (split, seed, objects, kinds) is the same whatever the count and the start, and has the same layout
-    and meaning in each size and language. In each 512 scenes from number 0 on all kinds are equally frequent, give or
-    take one. Raises ValueError or TypeError for any argument that is not as described, FileNotFoundError or ValueError
-    for a file that is missing or broken (see `xattn_edu.data.sprites`).
+    Scene number i of (split, seed, objects, kinds) is the same for every count and start. It has the same layout and
+    meaning in each size and language. In each 512 scenes from number 0 on, all kinds are equally frequent, give or take
+    one.
+
+    Args:
+        split: one of SPLITS.
+        count: how many scenes, 1 or more.
+        seed: 0 or more; other seeds give other scenes.
+        start: the number of the first scene, 0 or more.
+        size: height and width of the images in pixels, 48 to 256.
+        objects: "emoji", "shapes" or "clothes".
+        language: "english" or "korean".
+        kinds: the kinds of expressions, some of KINDS.
+
+    Raises ValueError or TypeError for any other argument, FileNotFoundError or ValueError for a file of sprites that is
+    missing or broken (see `xattn_edu.data.scenes.sprites`).
     """
     _check_int("size", size, 48, 256)
-    layout, sentences, found = layouts(split, count, seed, start=start, objects=objects, language=language, kinds=kinds)
+    layout, sentences, found = scene_layouts(
+        split, count, seed, start=start, objects=objects, language=language, kinds=kinds
+    )
     images, masks = _paint(layout, split, seed, int(start), int(size), objects)
     return Scenes(images, masks, sentences, found, layout)
 
 
-def layouts(
+def scene_layouts(
     split: str,
     count: int,
     seed: int = 0,
@@ -104,8 +123,11 @@ def layouts(
     language: str = "english",
     kinds: Sequence[str] = KINDS,
 ) -> tuple[Layout, tuple[str, ...], ndarray]:
-    """Layouts, sentences and kinds of the same scenes, not painted: several times as fast."""
-    _check(split, count, seed, start, objects, language, kinds)
+    """Layouts, sentences and kinds (count,) of the scenes that `scenes` paints for these arguments.
+
+    Several times as fast as painting them. Arguments and errors are those of `scenes`.
+    """
+    _check_arguments(split, count, seed, start, objects, language, kinds)
     start, end, wanted = int(start), int(start) + int(count), np.array([KINDS.index(kind) for kind in kinds])
     drawn = []
     for block in range(start // BLOCK, (end - 1) // BLOCK + 1):
@@ -151,9 +173,9 @@ def _paint(layout: Layout, split: str, seed: int, start: int, size: int, objects
 
 
 def _backgrounds(rng: Generator, images: ndarray, first: int) -> None:
-    """Paint over images the backgrounds of a block from its number `first` on: grey patterns, hardly tinted.
+    """Paint the backgrounds of a block, from its number `first` on, into `images`: grey patterns with little colour.
 
-    Gradient, stripes, checks and smooth noise are all sums of few products of a column and a row, so one product of
+    Gradient, stripes, checks and smooth noise are each a sum of few products of a column and a row. So one product of
     matrices paints any of them, in all three channels.
     """
     size = images.shape[1]
@@ -192,7 +214,9 @@ def _backgrounds(rng: Generator, images: ndarray, first: int) -> None:
 # --------------------------------------------------------------------------------------------------------- bad input
 
 
-def _check(split: str, count: int, seed: int, start: int, objects: str, language: str, kinds: Sequence[str]) -> None:
+def _check_arguments(
+    split: str, count: int, seed: int, start: int, objects: str, language: str, kinds: Sequence[str]
+) -> None:
     choices = (("split", split, SPLITS), ("objects", objects, OBJECTS), ("language", language, LANGUAGES))
     for name, given, known in choices:
         check_choice(name, given, known)

@@ -20,17 +20,46 @@ from xattn_edu.data import fashion_mnist
 
 OBJECTS = ("emoji", "shapes", "clothes")
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white")
-TINTS = np.array(
-    [(222, 32, 38), (250, 138, 18), (252, 228, 48), (52, 168, 60), (44, 98, 238), (138, 58, 188), (255, 138, 200), (250, 250, 250)]
-)  # fmt: skip
+TINTS = np.array(  # red, green, blue of each colour
+    [
+        (222, 32, 38),
+        (250, 138, 18),
+        (252, 228, 48),
+        (52, 168, 60),
+        (44, 98, 238),
+        (138, 58, 188),
+        (255, 138, 200),
+        (250, 250, 250),
+    ]
+)
 OUTLINE = 16  # grey level of what is darkest in a sprite
 
-EMOJI = {
-    "car": "🚗🚙", "airplane": "✈🛩", "rocket": "🚀", "tree": "🌳🌲", "flower": "🌻🌺", "mushroom": "🍄", "apple": "🍎",
-    "fish": "🐟🐠", "bird": "🐦🦜", "cat": "🐱😺", "butterfly": "🦋", "turtle": "🐢", "house": "🏠🛖", "umbrella": "☂",
-    "key": "🔑", "bell": "🔔", "hat": "👒🧢", "shoe": "👟👞", "crown": "👑", "gift": "🎁", "telephone": "☎", "lock": "🔒🔓",
-    "bucket": "🪣", "cake": "🎂🍰",
-}  # fmt: skip
+EMOJI = {  # the pictures of each category
+    "car": "🚗🚙",
+    "airplane": "✈🛩",
+    "rocket": "🚀",
+    "tree": "🌳🌲",
+    "flower": "🌻🌺",
+    "mushroom": "🍄",
+    "apple": "🍎",
+    "fish": "🐟🐠",
+    "bird": "🐦🦜",
+    "cat": "🐱😺",
+    "butterfly": "🦋",
+    "turtle": "🐢",
+    "house": "🏠🛖",
+    "umbrella": "☂",
+    "key": "🔑",
+    "bell": "🔔",
+    "hat": "👒🧢",
+    "shoe": "👟👞",
+    "crown": "👑",
+    "gift": "🎁",
+    "telephone": "☎",
+    "lock": "🔒🔓",
+    "bucket": "🪣",
+    "cake": "🎂🍰",
+}
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring", "diamond", "heart")
 CLOTHES = ("tee", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
 CATEGORIES = {"emoji": tuple(EMOJI), "shapes": SHAPES, "clothes": CLOTHES}  # clothes in Fashion-MNIST's order
@@ -48,7 +77,7 @@ class Sprite(NamedTuple):
 
 
 class Stamp(NamedTuple):
-    """A tinted sprite at its final size, ready to be pasted: old * clear / 256 + paint, where `solid` it is the object's.
+    """A tinted sprite at its final size, ready to be pasted: old * clear / 256 + paint. `solid` is the object's mask.
 
     paint (height, width, 3) uint8, clear (height, width, 3) uint16, solid (height, width) bool.
     """
