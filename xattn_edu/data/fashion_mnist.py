@@ -82,7 +82,8 @@ def load(split: str, full: bool = False, folder: str | Path | None = None) -> Im
         f"`apt-get install dataset-fashion-mnist` puts the full set into {FULL_FOLDER}; or set {ENVIRONMENT} to a "
         "folder with the four published .gz files"
         if full
-        else "restore it with `git checkout -- datasets/fashion_mnist` (the course is used from a clone)"
+        else "restore it with `git checkout -- datasets/fashion_mnist` (the course is used from a clone of its "
+        "repository)"
     )
     checksums = _FULL_CHECKSUMS if full else _subset_checksums(remedy)
     images, labels = (_read(where / name, checksums[name], remedy) for name in FILES[split])
