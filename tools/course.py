@@ -65,8 +65,13 @@ ROWS = {
 }
 KINDS = {"notebooks": ("notebooks",), "tests": ("tests",)}
 BUSY = 4
-# Counts on one core until the program that started it is gone.
-COUNT = "import os; parent = os.getppid()\nwhile os.getppid() == parent: sum(range(1000000))"
+# Keeps one core busy, and ends when the program that started it does, however that ends: then its input is closed.
+COUNT = """
+import os, sys, threading
+threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
+while True:
+    sum(range(1000000))
+"""
 
 PARITY_VARIABLES = dict(REPRODUCIBLE, MPLBACKEND="agg")  # the notebooks' backend is not there
 
@@ -344,7 +349,7 @@ def portable_row(row, kind, rest):
     variables = dict(PARITY_VARIABLES if of_torch else REPRODUCIBLE, **ROWS[row])
     print(f"{row}, {kind} ... ", end="", flush=True)
     begin = time.time()
-    beside = [subprocess.Popen([sys.executable, "-c", COUNT]) for _ in range(BUSY if row == "busy" else 0)]
+    beside = [count() for _ in range(BUSY if row == "busy" else 0)]
     try:
         with log.open("wb") as file:
             status = run("-m", "pytest", *command, venv=PARITY if of_torch else VENV, output=file, **variables)
@@ -356,6 +361,10 @@ def portable_row(row, kind, rest):
     words = f"{result['failed']} failed: {log.relative_to(ROOT)} says which" if result["failed"] else "passed"
     print(f"{words} ({result['minutes']} min)", flush=True)
     return result
+
+
+def count():
+    return subprocess.Popen([sys.executable, "-c", COUNT], stdin=subprocess.PIPE)
 
 
 def outcomes(report):
