@@ -454,15 +454,22 @@ def lock(port, rest):
         resolve += ("--annotation-style=line", "--no-emit-index-url", "--no-emit-find-links", "--no-emit-trusted-host")
         everything = ("--extra=lab", "--extra=dev", "--constraint", keep, "--output-file", new, "pyproject.toml")
         logged("resolving", *resolve, *everything)
-        # Neither CUDA's packages, which other systems lack, nor the local version of a CPU build (+cpu).
-        lines = Path(new).read_text(encoding="utf-8").splitlines()
-        pins = [line for line in lines if re.match(r"(?!nvidia|cuda|triton)\w", line)]
-        pins = [re.sub(r"(==[\w.]+)\+\w+ {0,4}", r"\1", pin) for pin in pins]
-        Path(new).write_text(LOCK_HEADER + "".join(f"{pin}\n" for pin in sorted(pins)), encoding="utf-8")
+        Path(new).write_text(LOCK_HEADER + pins(Path(new).read_text(encoding="utf-8")), encoding="utf-8")
         arguments = ("--extra=instructor", "--constraint", new, "--output-file", check, "pyproject.toml")
         logged("checking that the instructor's packages fit", *resolve, *arguments)
         shutil.copy(new, str(LOCK))
     return 0
+
+
+def pins(compiled):
+    """The lock's lines, from pip-compile's, without what holds only on this machine.
+
+    That is CUDA's packages, which other systems lack, the local version of a CPU build (+cpu), and the path of the
+    file that says what is kept.
+    """
+    lines = [line for line in compiled.splitlines() if re.match(r"(?!nvidia|cuda|triton)\w", line)]
+    lines = [re.sub(r"(==[\w.]+)\+\w+ {0,4}|-c \S+, ", r"\1", line) for line in lines]
+    return "".join(f"{line}\n" for line in sorted(lines))
 
 
 def kept():

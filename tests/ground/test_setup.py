@@ -344,6 +344,18 @@ def test_the_lock_holds_versions_and_nothing_else():
     assert not re.search(r"[/@+]|^(nvidia|cuda|triton)", LOCK, re.MULTILINE)
 
 
+def test_the_lock_is_written_without_what_holds_only_on_this_machine():
+    compiled = (
+        "# a comment\n"
+        "torch==2.13.0+cpu         # via -c /a/path/keep.txt, accelerate, xattn-edu (pyproject.toml)\n"
+        "nvidia-nccl-cu13==2.0     # via torch\n"
+        "attrs==26.1.0             # via jsonschema\n"
+    )
+    assert load(ROOT).pins(compiled) == (
+        "attrs==26.1.0             # via jsonschema\ntorch==2.13.0     # via accelerate, xattn-edu (pyproject.toml)\n"
+    )
+
+
 def test_the_lock_fits_pyproject():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     pins = {canonicalize_name(name): version for name, version in PINS.items()}
