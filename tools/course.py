@@ -323,6 +323,8 @@ def portable(port, rest):
     kinds = [kind for kind in KINDS if kind in rest] or list(KINDS)
     pairs = [(row, kind) for row in rows for kind in kinds if (row, kind) != ("torch", "notebooks")]
     rest = [argument for argument in rest if argument not in ROWS and argument not in KINDS]
+    if not pairs:
+        raise Stop("the row torch has no notebooks: its environment has no Jupyter; choose `torch tests`")
     prepare()
     if "torch" in rows:
         prepare_parity()

@@ -91,6 +91,12 @@ def test_chosen_rows_take_their_place_among_those_stored(course):
     assert rows == [("avx2", "notebooks", 0), ("avx2", "tests", 2), ("busy", "tests", 0)]
 
 
+def test_no_row_is_no_success(course, capsys):
+    assert course.main(["portable", "torch", "notebooks"]) == 1
+    assert "choose `torch tests`" in capsys.readouterr().err
+    assert course.ran == []
+
+
 def test_rows_of_another_machine_are_not_kept(course, monkeypatch):
     course.main(["portable", "avx2", "tests"])
     monkeypatch.setattr(course, "processor", lambda: "another one")
