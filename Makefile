@@ -3,17 +3,16 @@
 #   make lab PORT=8899            another port
 #   make test ARGS="-k attention" further arguments for pytest
 
-# The first Python on the path that the lock was made for.
-SUITS := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))
+# The first Python on the path that suits: tools/course.py refuses the others.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.14 python; do \
-	$$python -c '$(SUITS)' 2>/dev/null && echo $$python && exit; done)
+	$$python tools/course.py help >/dev/null 2>&1 && echo $$python && exit; done)
 
 ifeq ($(strip $(PYTHON)),)
 $(error No Python 3.11 to 3.14 found: install one (3.12, say) or name yours, as in make lab PYTHON=/path/to/python3.12)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test parity format notebooks lock instructor benchmark clean
+.PHONY: help lab test parity portable format notebooks lock instructor benchmark clean
 
-help lab test parity format notebooks lock instructor benchmark clean:
+help lab test parity portable format notebooks lock instructor benchmark clean:
 	@$(PYTHON) tools/course.py $@ $(if $(PORT),--port $(PORT)) $(ARGS)

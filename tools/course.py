@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import platform
 import re
 import secrets
 import shutil
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -26,13 +28,20 @@ BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 LOG = VENV / "install.log"
 STAMP = VENV / "installed"  # written last: no stamp, no finished installation
+PROJECT = ROOT / "pyproject.toml"
 LOCK = ROOT / "requirements.txt"
 PARITY = ROOT / ".venv-parity"  # apart, because timm needs torchvision, and torchvision another torch
 PARITY_LOCK = ROOT / "requirements-parity.txt"
 
-OLDEST, NEWEST = (3, 11), (3, 14)  # the Pythons that every package of the lock has a wheel for
+# The Pythons that suit: pyproject.toml says it once, as requires-python = ">=3.11,<3.15".
+BOUNDS = re.search(r'requires-python = ">=3\.(\d+),<3\.(\d+)"', PROJECT.read_text(encoding="utf-8"))
+OLDEST, NEWEST = (3, int(BOUNDS.group(1))), (3, int(BOUNDS.group(2)) - 1)
 GIGABYTES = 3  # what the installation takes at most without CUDA
 PARITY_GIGABYTES = 8  # of which 3 are given back
+
+# A worker runs a notebook's cells in one kernel, so a file must stay with one worker.
+WORKERS = ("-n", "2", "--dist", "loadfile")
+NOTEBOOKS = ("--nbval", "--nbval-current-env", "--nbval-cell-timeout", "600")
 
 # One thread for each of pytest's two workers, and for the stored outputs too: sums, hence digits, depend on it.
 REPRODUCIBLE = {
@@ -44,6 +53,27 @@ REPRODUCIBLE = {
     "TRANSFORMERS_VERBOSITY": "error",
     "TOKENIZERS_PARALLELISM": "false",
 }
+
+# `make portable`: the course as another machine would run it. Stored outputs must not depend on the processor's
+# instructions, on the number of threads, or on what else is running; the library's tests not on the version of torch.
+ROWS = {
+    "processor": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"},
+    "avx2": {"ATEN_CPU_CAPABILITY": "avx2"},
+    "threads": {"OMP_NUM_THREADS": "2"},
+    "busy": {},  # BUSY processes beside
+    "torch": {},  # the parity environment's torch
+}
+KINDS = {"notebooks": ("notebooks",), "tests": ("tests",)}
+BUSY = 4
+# Keeps one core busy, and ends when the program that started it does, however that ends: then its input is closed.
+COUNT = """
+import os, sys, threading
+threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
+while True:
+    sum(range(1000000))
+"""
+
+PARITY_VARIABLES = dict(REPRODUCIBLE, MPLBACKEND="agg")  # the notebooks' backend is not there
 
 LOCK_HEADER = """\
 # Every package of the course and of its tests, exactly. Written by `make lock` from pyproject.toml: do not edit.
@@ -79,8 +109,8 @@ def check_python(version):
     if not OLDEST <= version <= NEWEST:
         age = "old" if version < OLDEST else "new"
         raise Stop(
-            f"Python {version[0]}.{version[1]} is too {age}: install Python 3.11, 3.12 or 3.13, then name it, for"
-            " example `make lab PYTHON=python3.12` (on Windows: `py -3.12 tools/course.py lab`)"
+            f"Python {version[0]}.{version[1]} is too {age}: install Python 3.{OLDEST[1]} to 3.{NEWEST[1]}, then name"
+            " it, for example `make lab PYTHON=python3.12` (on Windows: `py -3.12 tools/course.py lab`)"
         )
 
 
@@ -97,7 +127,7 @@ def check_machine(gigabytes=GIGABYTES):
 
 def stamp(*files):
     """What an environment was made for: this folder (a moved one does not work), and the packages in these files."""
-    contents = b"".join(file.read_bytes() for file in files or (LOCK, ROOT / "pyproject.toml"))
+    contents = b"".join(file.read_bytes() for file in files or (LOCK, PROJECT))
     return f"{ROOT}\n{hashlib.sha256(contents).hexdigest()}\n"
 
 
@@ -130,20 +160,30 @@ def update(venv, wanted, gigabytes, install):
 def install_course():
     packages = len(re.findall("==", LOCK.read_text(encoding="utf-8")))
     pip(f"installing {packages} packages (a few minutes the first time)", "-r", str(LOCK))
-    pip("installing xattn_edu", "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
+    install_library()
     # JupyterLab's news would open a dialogue at the first start and ask the network.
     settings = VENV / "etc" / "jupyter" / "labconfig" / "page_config.json"
     settings.parent.mkdir(parents=True, exist_ok=True)
     settings.write_text('{"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": true}}\n')
 
 
+def install_library(venv=VENV):
+    pip("installing xattn_edu", "--no-deps", "--no-build-isolation", "--editable", str(ROOT), venv=venv)
+
+
 def install_parity():
-    """timm, torchvision and the torch that goes with it; all the rest in the lock's versions."""
+    """timm, torchvision and the torch that goes with it, and the library; all the rest in the lock's versions."""
     pins = [line for line in LOCK.read_text(encoding="utf-8").splitlines() if not line.startswith("torch==")]
     rest = PARITY / "constraints.txt"
     rest.write_text("\n".join(pins) + "\n", encoding="utf-8")
     step = "installing timm, with a torch of its own (a few minutes the first time)"
     pip(step, "-r", str(PARITY_LOCK), "-c", str(rest), venv=PARITY)
+    install_library(PARITY)
+
+
+def prepare_parity():
+    """Bring .venv-parity up to date with its own lock."""
+    update(PARITY, stamp(LOCK, PARITY_LOCK, PROJECT), PARITY_GIGABYTES, install_parity)
 
 
 def python_of(venv):
@@ -211,10 +251,12 @@ def environment(home=None, venv=VENV, **more):
     return variables
 
 
-def run(*arguments, venv=VENV, **more):
-    """Run an environment's Python in the clone and return its exit code."""
+def run(*arguments, venv=VENV, output=None, **more):
+    """Run an environment's Python in the clone and return its exit code; `output` is a file for its words."""
     sys.stdout.flush()
-    return subprocess.call([str(python_of(venv)), *arguments], cwd=str(ROOT), env=environment(venv=venv, **more))
+    streams = {"stdout": output, "stderr": output and subprocess.STDOUT}
+    command, variables = [str(python_of(venv)), *arguments], environment(venv=venv, **more)
+    return subprocess.call(command, cwd=str(ROOT), env=variables, **streams)
 
 
 # ------------------------------------------------------------------------------------------------------- targets
@@ -266,16 +308,107 @@ def test(port, rest):
     failed = [" ".join(check) for check in checks if run("-m", *check)]
     if failed:
         print(f"{' and '.join(failed)} failed, so `make test` fails; the tests run all the same", flush=True)
-    # A worker runs a notebook's cells in one kernel, so a file must stay with one worker.
-    options = ("-n", "2", "--dist", "loadfile", "--nbval", "--nbval-current-env", "--nbval-cell-timeout", "600")
-    return run("-m", "pytest", *options, *rest, **REPRODUCIBLE) or bool(failed)
+    return run("-m", "pytest", *WORKERS, *NOTEBOOKS, *rest, **REPRODUCIBLE) or bool(failed)
 
 
 def parity(port, rest):
     """compare CrossViT and ViT with timm's, in an environment of their own (.venv-parity, 6 GB)"""
-    update(PARITY, stamp(LOCK, PARITY_LOCK), PARITY_GIGABYTES, install_parity)
-    variables = dict(REPRODUCIBLE, MPLBACKEND="agg")  # the notebooks' backend is not there
-    return run("-m", "pytest", "-n", "2", "tests/parity", *rest, venv=PARITY, **variables)
+    prepare_parity()
+    return run("-m", "pytest", "-n", "2", "tests/parity", *rest, venv=PARITY, **PARITY_VARIABLES)
+
+
+def portable(port, rest):
+    """run notebooks and unit tests as other machines would (ARGS="avx2 notebooks" chooses; two hours)"""
+    rows = [row for row in ROWS if row in rest] or list(ROWS)
+    kinds = [kind for kind in KINDS if kind in rest] or list(KINDS)
+    pairs = [(row, kind) for row in rows for kind in kinds if (row, kind) != ("torch", "notebooks")]
+    rest = [argument for argument in rest if argument not in ROWS and argument not in KINDS]
+    if not pairs:
+        raise Stop("the row torch has no notebooks: its environment has no Jupyter; choose `torch tests`")
+    prepare()
+    if "torch" in rows:
+        prepare_parity()
+    results = [portable_row(row, kind, rest) for row, kind in pairs]
+    print(table(results))
+    if not rest:
+        store(results)
+    return any(result["failed"] or not result["passed"] for result in results)
+
+
+def portable_row(row, kind, rest):
+    """Run one row and count its outcomes; its words go to .venv/portable."""
+    folder = VENV / "portable"
+    folder.mkdir(exist_ok=True)
+    log, report = folder / f"{row}-{kind}.log", folder / f"{row}-{kind}.xml"
+    if report.exists():
+        report.unlink()
+    of_torch = row == "torch"
+    command = [*WORKERS, f"--junitxml={report}", *(NOTEBOOKS if kind == "notebooks" else ())]
+    # tests/repository looks at .venv, and tests/parity is `make parity`.
+    command += ["--ignore=tests/repository", "--ignore=tests/parity"] if of_torch else []
+    chosen = any((ROOT / argument.split("::")[0]).exists() for argument in rest)
+    command += rest if chosen else [*rest, *KINDS[kind]]
+    variables = dict(PARITY_VARIABLES if of_torch else REPRODUCIBLE, **ROWS[row])
+    print(f"{row}, {kind} ... ", end="", flush=True)
+    begin = time.time()
+    beside = [count() for _ in range(BUSY if row == "busy" else 0)]
+    try:
+        with log.open("wb") as file:
+            status = run("-m", "pytest", *command, venv=PARITY if of_torch else VENV, output=file, **variables)
+    finally:
+        for process in beside:
+            process.kill()
+    result = dict(row=row, kind=kind, **outcomes(report), minutes=round((time.time() - begin) / 60, 1))
+    result["failed"] = result["failed"] or int(status != 0)  # pytest itself can fail, before any test or after all
+    words = f"{result['failed']} failed: {log.relative_to(ROOT)} says which" if result["failed"] else "passed"
+    print(f"{words} ({result['minutes']} min)", flush=True)
+    return result
+
+
+def count():
+    return subprocess.Popen([sys.executable, "-c", COUNT], stdin=subprocess.PIPE)
+
+
+def outcomes(report):
+    """How many tests passed, failed and were skipped, from pytest's own report."""
+    counts = {"passed": 0, "failed": 0, "skipped": 0}
+    for case in ElementTree.parse(str(report)).iter("testcase") if report.exists() else ():
+        found = {child.tag for child in case}
+        bad = found & {"failure", "error"}
+        counts["failed" if bad else "skipped" if "skipped" in found else "passed"] += 1
+    return counts
+
+
+def table(results):
+    columns = ("row", "kind", "passed", "failed", "skipped", "minutes")
+    lines = [columns] + [[str(result[column]) for column in columns] for result in results]
+    return "\n".join("".join(cell.ljust(11) for cell in line).rstrip() for line in lines)
+
+
+def store(results):
+    """Put the rows into results/benchmarks/portable.json, beside those that the same machine and versions gave."""
+    record = {"cpu": processor(), "cores": os.cpu_count(), "versions": versions(), "rows": []}
+    path = ROOT / "results" / "benchmarks" / "portable.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    kept = before["rows"] if before.get("cpu") == record["cpu"] and before["versions"] == record["versions"] else []
+    rows = {(result["row"], result["kind"]): result for result in kept + results}
+    record["rows"] = [rows[row, kind] for row in ROWS for kind in KINDS if (row, kind) in rows]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def processor():
+    """The processor's model, which names no one's machine."""
+    information = Path("/proc/cpuinfo")
+    words = information.read_text(encoding="utf-8", errors="replace") if information.exists() else ""
+    model = re.search(r"(?m)^model name\s*:\s*(.*)$", words)
+    return model.group(1) if model else platform.processor() or platform.machine()
+
+
+def versions():
+    """Python's version, and those of torch that the lock and the parity environment hold."""
+    pins = {file: re.search(r"(?m)^torch==(\S+)", file.read_text(encoding="utf-8")) for file in (LOCK, PARITY_LOCK)}
+    return {"python": platform.python_version(), "torch": [pin.group(1) for pin in pins.values()]}
 
 
 def format(port, rest):
@@ -317,18 +450,35 @@ def lock(port, rest):
         logged("making an environment for pip-tools", sys._base_executable, "-m", "venv", folder)
         logged("installing pip-tools", python, "-m", "pip", "install", "pip-tools")
         new, check = os.path.join(folder, "new.txt"), os.path.join(folder, "check.txt")
+        keep = os.path.join(folder, "keep.txt")
+        Path(keep).write_text("\n".join(kept()) + "\n", encoding="utf-8")
         resolve = (python, "-m", "piptools", "compile", "--quiet", "--strip-extras", "--allow-unsafe", "--no-header")
         resolve += ("--annotation-style=line", "--no-emit-index-url", "--no-emit-find-links", "--no-emit-trusted-host")
-        logged("resolving", *resolve, "--extra=dev", "--output-file", new, "pyproject.toml")
-        # Neither CUDA's packages, which other systems lack, nor the local version of a CPU build (+cpu).
-        lines = Path(new).read_text(encoding="utf-8").splitlines()
-        pins = [line for line in lines if re.match(r"(?!nvidia|cuda|triton)\w", line)]
-        pins = [re.sub(r"(==[\w.]+)\+\w+ {0,4}", r"\1", pin) for pin in pins]
-        Path(new).write_text(LOCK_HEADER + "".join(f"{pin}\n" for pin in sorted(pins)), encoding="utf-8")
+        everything = ("--extra=lab", "--extra=dev", "--constraint", keep, "--output-file", new, "pyproject.toml")
+        logged("resolving", *resolve, *everything)
+        Path(new).write_text(LOCK_HEADER + pins(Path(new).read_text(encoding="utf-8")), encoding="utf-8")
         arguments = ("--extra=instructor", "--constraint", new, "--output-file", check, "pyproject.toml")
         logged("checking that the instructor's packages fit", *resolve, *arguments)
         shutil.copy(new, str(LOCK))
     return 0
+
+
+def pins(compiled):
+    """The lock's lines, from pip-compile's, without what holds only on this machine.
+
+    That is CUDA's packages, which other systems lack, the local version of a CPU build (+cpu), and the path of the
+    file that says what is kept.
+    """
+    lines = [line for line in compiled.splitlines() if re.match(r"(?!nvidia|cuda|triton)\w", line)]
+    lines = [re.sub(r"(==[\w.]+)\+\w+ {0,4}|-c \S+, ", r"\1", line) for line in lines]
+    return "".join(f"{line}\n" for line in sorted(lines))
+
+
+def kept():
+    """The versions that the lock keeps though newer ones would fit; pyproject.toml says which, and why."""
+    import tomllib  # which the Pythons that this file must only be readable for do not have
+
+    return tomllib.loads(PROJECT.read_text(encoding="utf-8"))["tool"]["course"]["keep"]
 
 
 def instructor(port, rest):
@@ -365,7 +515,8 @@ def help(port, rest):
     return 0
 
 
-TARGETS = {f.__name__: f for f in (lab, test, parity, format, notebooks, lock, instructor, benchmark, clean, help)}
+EVERYTHING = (lab, test, parity, portable, format, notebooks, lock, instructor, benchmark, clean, help)
+TARGETS = {target.__name__: target for target in EVERYTHING}
 
 
 def main(arguments):

@@ -115,7 +115,8 @@ def test_record_is_complete_and_names_no_one(run):
     record = json.loads(json.dumps(run.record()))
     assert record["config"] == run.config and record["history"] == run.history.rows
     assert record["metrics"]["macs"] == run.macs and record["metrics"]["cpu_per_wall"] > 0
-    assert record["versions"]["torch"] == torch.__version__
+    # torch's CUDA build from the registry says 2.14.1 to pip, and 2.14.1+cu130 itself.
+    assert record["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert set(record["machine"]) == {"cpu", "cores", "threads", "device"}
 
 
