@@ -92,7 +92,7 @@ def attention_by_hand(pixels, rows, columns, state, name, heads, window, shift):
 
 
 def swin_by_hand(image, state, depths, heads, window, patch):
-    """Outputs of all stages, each {place: vector}, and (rows, columns) of it, for one image (channel, height, width)."""
+    """For one image (channel, height, width), each stage's outputs {place: vector} and its (rows, columns)."""
     channels, height, width = image.shape
     rows, columns = math.ceil(height / patch), math.ceil(width / patch)
     kernel, pixels, outputs = state["patch_embedding.projection.weight"], {}, []
