@@ -117,7 +117,7 @@ class WindowAttention(nn.Module):
     """softmax(q k^T / sqrt(d) + B) v inside windows; B is learned for each head and offset between two pixels.
 
     Raises ValueError if `heads` does not divide `width`, or for a window below 1.
-    Source: Liu et al. (2021), equation (4), section 3.2.
+    Source: Liu et al. (2021), section 3.2, equation (4).
     """
 
     def __init__(self, width: int, heads: int, window: int):
@@ -186,7 +186,7 @@ class WindowBlock(nn.Module):
         stochastic_depth: Share of samples that leave each residual branch out while training.
         norm_eps: The epsilon of both LayerNorms.
 
-    Raises ValueError as `WindowAttention` does. Source: Liu et al. (2021), equation (3), section 3.2.
+    Raises ValueError as `WindowAttention` does. Source: Liu et al. (2021), section 3.2, equation (3).
     """
 
     def __init__(
