@@ -1,9 +1,9 @@
-"""Shape annotations that are checked, and arguments that must be one of a few names.
+"""Shape annotations that are checked, and two checks of arguments that several modules share.
 
-`Float[Tensor, "batch token channel"]` in a signature is a promise. Decorate the function with `@shaped` and, while
-checks are on, every call compares the promise with the tensors it was given and the one it returns (jaxtyping does the
-bookkeeping, beartype the checking). The tests run with checks on; a learner turns them on with `check_shapes()`, or
-by setting XATTN_CHECK_SHAPES=1 before importing the library. Off, they cost one `if` a call.
+`Float[Tensor, "batch token channel"]` in a signature states a shape. Decorate the function with `@shaped`: while checks
+are on, every call compares its arguments and its result with the stated shapes (jaxtyping keeps the sizes of the axes,
+beartype checks the types). The tests run with checks on. A learner turns them on with `check_shapes()`, or by setting
+XATTN_CHECK_SHAPES=1 before importing the library. While checks are off, a call costs one `if` more.
 """
 
 import functools
@@ -22,13 +22,19 @@ _on = os.environ.get("XATTN_CHECK_SHAPES", "").lower() not in ("", "0", "false")
 
 
 class ShapeError(ValueError):
-    """A tensor's shape breaks the annotation of the function that took it."""
+    """The shape of an argument differs from the shape in the function's annotation."""
 
 
 def check_choice(name: str, given: object, choices: Iterable[str]) -> None:
     """Refuse an argument that is none of the names it may be. Raises ValueError that lists these names."""
     if given not in (known := list(choices)):
         raise ValueError(f"{name} must be one of {', '.join(known)}, given {given!r}")
+
+
+def check_heads(width: int, heads: int) -> None:
+    """Refuse a width that cannot be cut into heads of one size. Raises ValueError with both numbers."""
+    if heads < 1 or width < 1 or width % heads:
+        raise ValueError(f"the width must be a multiple of the number of heads: width {width}, heads {heads}")
 
 
 def check_shapes(on: bool = True) -> None:
@@ -38,10 +44,10 @@ def check_shapes(on: bool = True) -> None:
 
 
 def shaped(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorator: check the jaxtyping annotations of `function` at every call while `check_shapes` is on.
+    """Decorator: check the jaxtyping annotations of `function` at every call while checks are on (`check_shapes`).
 
-    Raises ShapeError, naming the argument and the axis that disagrees. What is no argument's shape (another type, or a
-    result of the wrong shape) stays jaxtyping's TypeCheckError, a TypeError.
+    A call raises ShapeError if an argument has the wrong shape; the message names the argument and the axis. For an
+    argument of the wrong type and for a result of the wrong shape it raises jaxtyping's TypeCheckError, a TypeError.
     """
 
     @functools.wraps(function)
@@ -52,7 +58,7 @@ def shaped(function: Callable[P, R]) -> Callable[P, R]:
             return _checked(function)(*args, **kwargs)
         except jaxtyping.TypeCheckError as error:
             disagreement = _explain(function, inspect.signature(function).bind(*args, **kwargs).arguments)
-            if disagreement is None:  # no argument's shape is at fault: the checker's own message says what is
+            if disagreement is None:  # no argument has a wrong shape: keep the checker's own message
                 raise
             raise ShapeError(disagreement) from error
 
@@ -61,21 +67,21 @@ def shaped(function: Callable[P, R]) -> Callable[P, R]:
 
 @functools.cache
 def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
-    from beartype import beartype  # imported at the first check: a learner who never checks never waits for it
+    from beartype import beartype  # imported at the first check, since the import takes time
 
     return jaxtyping.jaxtyped(typechecker=beartype)(function)
 
 
 def _explain(function: Callable[..., Any], arguments: dict[str, Any]) -> str | None:
-    """The first argument whose shape disagrees, in words; None when no argument does."""
+    """Describe the first argument whose shape differs from its annotation; None if there is none."""
     hints = typing.get_type_hints(function)
     sizes: dict[str, tuple[int, str]] = {}  # axis name -> (size, the argument that set it)
     for name, value in arguments.items():
         annotation = _array_annotation(hints.get(name), value)
         if annotation is None:
             continue
-        promise, shape = f'"{annotation.dim_str}"', tuple(value.shape)
-        given = f"{function.__qualname__}: {name} has shape {shape}, expected {promise}"
+        shape = tuple(value.shape)
+        given = f'{function.__qualname__}: {name} has shape {shape}, expected "{annotation.dim_str}"'
         axes = annotation.dim_str.split()
         named = [axis for axis in axes if not axis.startswith(("*", "..."))]
         if len(shape) < len(named) or (len(named) == len(axes) and len(shape) != len(axes)):
@@ -96,7 +102,7 @@ def _array_annotation(hint: Any, value: Any) -> Any:
 
 
 def _align(axes: list[str], shape: tuple[int, ...]) -> list[tuple[str, Any]]:
-    """Pair axis names with sizes; a leading `*name` takes all the sizes that the other names leave over."""
+    """Pair the names of axes with their sizes; a leading `*name` gets all sizes that the other names do not need."""
     if axes and axes[0].startswith("*"):
         rest = len(shape) - (len(axes) - 1)
         return [(axes[0][1:], shape[:rest]), *zip(axes[1:], shape[rest:])]

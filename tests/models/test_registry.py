@@ -10,8 +10,8 @@ from xattn_edu.models.language import SmallBert
 
 NAMES = list_models()
 
-# Parameters in millions, as timm lists them (vit_tiny_patch32_224 it does not have: counted by hand); CrossViT's are exact.
-# Swin's too: without the head, with a norm for each stage. LAVT's hold a BERT-base of 108,891,648.
+# Parameters in millions, as timm lists them (timm has no vit_tiny_patch32_224: counted by hand). CrossViT's are exact,
+# and Swin's too: without the head, with a norm for each stage. LAVT's include a BERT-base of 108,891,648.
 MILLIONS = {
     "crossvit_tiny_240": 7.014800,
     "crossvit_small_240": 26.856272,

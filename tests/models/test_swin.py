@@ -92,7 +92,7 @@ def attention_by_hand(pixels, rows, columns, state, name, heads, window, shift):
 
 
 def swin_by_hand(image, state, depths, heads, window, patch):
-    """Outputs of all stages, each {place: vector}, and (rows, columns) of it, for one image (channel, height, width)."""
+    """For one image (channel, height, width), each stage's outputs {place: vector} and its (rows, columns)."""
     channels, height, width = image.shape
     rows, columns = math.ceil(height / patch), math.ceil(width / patch)
     kernel, pixels, outputs = state["patch_embedding.projection.weight"], {}, []
@@ -489,14 +489,14 @@ def test_an_empty_batch_and_lower_precision():
         (lambda: small(heads=(1,)), r"for each stage, given \(2, 3\) and \(1,\)"),
         (lambda: Swin(depths=(), heads=()), "for each stage, given"),
         (lambda: small(heads=3), r"for each stage, given \(2, 3\) and 3"),
-        (lambda: small(depths=(2, 0)), r"depths\[1\] is .* 1 or more, given 0"),
+        (lambda: small(depths=(2, 0)), r"depths\[1\] must be .* 1 or more, given 0"),
         (lambda: small(heads=(3, 2)), "width 4, heads 3"),
-        (lambda: small(heads=(0, 2)), "heads is .*given 0"),
-        (lambda: small(window=0), "window is .*given 0"),
-        (lambda: small(window=3.5), r"window is .*given 3\.5"),
-        (lambda: small(patch=0), "patch is .*given 0"),
-        (lambda: small(channels=0), "channels is .*given 0"),
-        (lambda: small(width=0), "width is .*given 0"),
+        (lambda: small(heads=(0, 2)), "heads must be .*given 0"),
+        (lambda: small(window=0), "window must be .*given 0"),
+        (lambda: small(window=3.5), r"window must be .*given 3\.5"),
+        (lambda: small(patch=0), "patch must be .*given 0"),
+        (lambda: small(channels=0), "channels must be .*given 0"),
+        (lambda: small(width=0), "width must be .*given 0"),
         (lambda: small(stochastic_depth=1.0), r"\[0, 1\).* 1\.0"),
         (lambda: small(depths=(1, 1), stochastic_depth=-0.1), r"\[0, 1\).* -0\.1"),
         (lambda: WindowAttention(8, 3, 2), "width 8, heads 3"),
@@ -504,7 +504,7 @@ def test_an_empty_batch_and_lower_precision():
         (lambda: cut_windows(torch.ones(1, 4, 6, 2), 0), "window 0"),
         (lambda: resize_bias_table(torch.ones(16, 2), 3), r"169 for window 7\), this one has 16"),
         (lambda: resize_bias_table(torch.ones(170, 2), 3), "this one has 170"),
-        (lambda: resize_bias_table(torch.ones(169, 2), 0), "window is .*given 0"),
+        (lambda: resize_bias_table(torch.ones(169, 2), 0), "window must be .*given 0"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(call, says):

@@ -579,7 +579,7 @@ def test_swins_tables_are_resized_to_another_window(form):
     for name, tensor in other.items():
         table = name.endswith("bias_table")
         assert torch.equal(tensor, resize_bias_table(same[name], 5) if table else same[name]), name
-    with pytest.raises(ValueError, match="window is .*given 0"):
+    with pytest.raises(ValueError, match="window must be .*given 0"):
         SWINS[form](state, window=0)
 
 

@@ -1,14 +1,16 @@
-"""Referring segmentation as it was done before LAVT: the image encoder never hears the words.
+"""Referring segmentation before LAVT: words and image meet in a Transformer decoder, after both were encoded.
 
     image -> Swin ------------> image tokens ---\\
                                                  >-- Transformer decoder -> convolutions -> mask
     words -> language encoder -> Transformer ---/
                                  encoder
 
-Only at the end, on a coarse grid, do image tokens ask the words, by the encoder-decoder attention of Vaswani et al.:
-the words are the source, the image is the target. It is paradigm (a) of Yang et al., "LAVT" (2022), figure 1; its best
-known example is VLT (Ding et al., "Vision-Language Transformer and Query Generation for Referring Segmentation", 2021).
-This is the paradigm, not VLT: no queries are generated, every image token asks for itself.
+The image encoder does not receive the words. Image tokens on a coarse grid attend to the words in the encoder-decoder
+attention of Vaswani et al. (2017): the words are the source, the image is the target.
+
+This is paradigm (a) of Yang et al., "LAVT" (2022), figure 1. Its best known example is VLT (Ding et al.,
+"Vision-Language Transformer and Query Generation for Referring Segmentation", 2021). The model here is simpler than
+VLT: it generates no queries; every image token is a query.
 """
 
 from typing import cast
@@ -26,10 +28,10 @@ from xattn_edu.shapes import shaped
 
 
 class ScaleFusion(nn.Module):
-    """The last three stages of the image encoder on one grid, that of the last but one (1/16 of the image in Swin).
+    """Add the last three stages of the image encoder, on the grid of the last but one (1/16 of the image in Swin).
 
-    Each is brought to `width` channels by a linear layer (a 1x1 convolution) and resized; they are added, and a 3x3
-    convolution mixes neighbours.
+    A linear layer (a 1x1 convolution) brings each stage to `width` channels, and the stages are resized to one grid
+    and added. A 3x3 convolution then mixes neighbours.
     """
 
     def __init__(self, widths: tuple[int, ...], width: int):
@@ -39,7 +41,7 @@ class ScaleFusion(nn.Module):
 
     @shaped
     def forward(self, stages: list[Tensor]) -> Float[Tensor, "batch width row column"]:
-        """`stages`: the maps (batch, row, column, channel) of all stages, finest first."""
+        """`stages` are the maps (batch, row, column, channel) of all stages, finest first."""
         row, column = stages[-2].shape[1:3]
         maps = [
             resize(rearrange(project(stage), "batch row column width -> batch width row column"), (row, column))
@@ -49,7 +51,7 @@ class ScaleFusion(nn.Module):
 
 
 class MaskHead(nn.Module):
-    """From the coarse grid to two logits a pixel: three times a convolution that halves the channels, twice the size."""
+    """Two logits for each pixel of a grid 8 times as fine: three times, halve the channels and double the size."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -66,11 +68,22 @@ class MaskHead(nn.Module):
 
 
 class DecoderFusion(nn.Module):
-    """A language-free Swin, a Transformer whose source are the words and whose target is the image, a mask.
+    """A Swin without words, a Transformer, and a head that makes the mask.
 
-    `image_encoder` is a Swin of three stages or more; `language` any encoder of `xattn_edu.language`: a module
-    (ids, mask) -> words (batch, word, channel) with the attribute `width`. The Transformer has `depth` encoder layers
-    for the words and `depth` decoder layers for the image tokens, pre-norm. Raises ValueError for widths that do not fit.
+    The Transformer's source are the words, and its target is the image: its encoder takes the words, and its decoder
+    the image tokens, which attend to the words. Both are pre-norm.
+
+    Args:
+        image_encoder: A Swin of three stages or more.
+        language: An encoder from `models.language`, or any module (ids, mask) -> words (batch, word, channel) with the
+            attribute `width`, the number of channels.
+        width: Channels of the Transformer's tokens, a multiple of 8 and of `heads`.
+        depth: Layers of the Transformer's encoder, and of its decoder.
+        heads: Attention heads.
+        hidden: Hidden width of the feed-forward layers; 4 * `width` by default.
+        dropout: Rate of dropout in the Transformer.
+
+    Raises ValueError for fewer stages, and for a width that is no such multiple.
     """
 
     def __init__(
@@ -85,9 +98,11 @@ class DecoderFusion(nn.Module):
     ):
         super().__init__()
         if len(image_encoder.widths) < 3:
-            raise ValueError(f"three scales are fused, but the image encoder has {len(image_encoder.widths)} stages")
+            raise ValueError(
+                f"three stages are fused, but the image encoder has {len(image_encoder.widths)}: give it more depths"
+            )
         if width % 8:
-            raise ValueError(f"width is halved three times: it must be a multiple of 8, given {width}")
+            raise ValueError(f"width is halved three times and must be a multiple of 8, given {width}")
         hidden = 4 * width if hidden is None else hidden
         self.image_encoder, self.language = image_encoder, language
         self.scale_fusion = ScaleFusion(image_encoder.widths, width)
@@ -105,21 +120,22 @@ class DecoderFusion(nn.Module):
         mask: Bool[Tensor, "batch word"],
         return_weights: bool = False,
     ) -> Float[Tensor, "batch 2 height width"] | tuple[Float[Tensor, "batch 2 height width"], list[Tensor]]:
-        """Logits of background and referent for each pixel of each image; `mask` is True where a word counts.
+        """Logits of background and referent for each pixel. `mask` is True for words, False for padding.
 
-        With `return_weights` also the attention of each decoder layer from image to words, (batch, head, row, column,
-        word). Raises ValueError for images and sentences that do not fit, TypeError for a mask that is not boolean.
+        With `return_weights` also the attention weights of each decoder layer, from image to words (batch, head, row,
+        column, word). Raises ValueError for images and sentences that do not fit each other, TypeError for a mask that
+        is not boolean.
         """
         check_words(images, ids, mask)
-        maps = self.scale_fusion(self.image_encoder(images))  # nothing here has seen a word
+        maps = self.scale_fusion(self.image_encoder(images))  # no words in here
         row, column = maps.shape[2:]
 
-        only_words = mask[:, None]  # (batch, 1, word): no query may look at padding
+        only_words = mask[:, None]  # (batch, 1, word): no query attends to padding
         words, _ = self.encoder(self.word_projection(self.language(ids, mask)), only_words)
         tokens = rearrange(maps, "batch width row column -> batch (row column) width")
         tokens = tokens + sincos_positions((row, column), tokens.shape[2]).to(tokens)
         weights = []
-        for layer in self.decoder:  # all image tokens are there at once: no causal mask
+        for layer in self.decoder:  # no causal mask: all image tokens are known from the start
             tokens, (_, to_words) = layer(tokens, words, None, only_words, return_weights)
             if return_weights:
                 weights.append(to_words.unflatten(2, (row, column)))

@@ -1,7 +1,10 @@
-"""CrossViT's fusions: five ways to exchange what two branches of different patch sizes have seen.
+"""Fusions for CrossViT: what two branches of different patch sizes exchange between their multi-scale encoders.
 
-Source: Chen et al., "CrossViT: Cross-Attention Multi-Scale Vision Transformer for Image Classification" (2021),
-section 3.2, equations (2) to (7), figure 3.
+The five fusions of the paper stand here side by side. They share one interface, so that any of them can take another's
+place in a model.
+
+Source: Chen, Fan and Panda, "CrossViT: Cross-Attention Multi-Scale Vision Transformer for Image Classification" (ICCV
+2021), section 3.3 and figure 3; what the paper leaves open is as in the published model.
 """
 
 from collections.abc import Callable
@@ -17,13 +20,13 @@ from xattn_edu.models.attention import MultiHeadAttention
 from xattn_edu.models.layers import StochasticDepth
 from xattn_edu.shapes import shaped
 
-Pair = tuple[int, int]  # of whole numbers: branch S first, then branch L
-Maps = dict[str, Tensor]  # attention weights, by the name of who asks
+Pair = tuple[int, int]  # whole numbers of branch S and of branch L
+Maps = dict[str, Tensor]  # attention weights, keyed by the branch that provides the query ("all": both)
 
 
 @dataclass(frozen=True)
 class Scales:
-    """What a fusion must know of the two branches, S first: widths, heads, and grids of patches (rows, columns)."""
+    """The sizes that a fusion needs of branches S and L: widths, heads, and grids of patches (rows, columns)."""
 
     widths: Pair
     heads: Pair
@@ -44,11 +47,29 @@ class Projection(nn.Module):
         return self.linear(F.gelu(self.norm(tokens)))
 
 
-class Fusion(nn.Module):
-    """What stands between two multi-scale encoders: the tokens of both branches in, the tokens of both branches out.
+@shaped
+def with_class_token(
+    class_token: Float[Tensor, "batch 1 width"], tokens: Float[Tensor, "batch token width"]
+) -> Float[Tensor, "batch token width"]:
+    """Replace the class token, the first of `tokens`."""
+    return torch.cat([class_token, tokens[:, 1:]], dim=1)
 
-    Tokens are (batch, 1 + patches, width), class token first. `forward` returns those of S, those of L, and attention
-    weights by name: none unless asked for, and none where there is no attention.
+
+@shaped
+def resize_grid(
+    tokens: Float[Tensor, "batch token width"], old: Pair, new: Pair
+) -> Float[Tensor, "batch new_token width"]:
+    """Resize the grid of patches from `old` to `new` (rows, columns), bilinear; the class token in front stays."""
+    image = rearrange(tokens[:, 1:], "batch (row column) width -> batch width row column", row=old[0])
+    resized = F.interpolate(image, size=new, mode="bilinear", align_corners=False)
+    return torch.cat([tokens[:, :1], rearrange(resized, "batch width row column -> batch (row column) width")], dim=1)
+
+
+class Fusion(nn.Module):
+    """The interface of a fusion: it takes the tokens of both branches and returns the tokens of both branches.
+
+    Tokens are (batch, 1 + patches, width), the class token first. `forward` returns the tokens of S, the tokens of L,
+    and a dict of attention weights. The dict is empty without `return_weights`, and for a fusion without attention.
     """
 
     def __init__(self, scales: Scales, stochastic_depth: float = 0.0):
@@ -59,17 +80,21 @@ class Fusion(nn.Module):
 
 
 class NoFusion(Fusion):
-    """The branches never talk; only their logits are averaged in the end. The control."""
+    """The control: the branches exchange nothing, and only their logits are averaged at the end."""
 
     def forward(self, small: Tensor, large: Tensor, return_weights: bool = False) -> tuple[Tensor, Tensor, Maps]:
         return small, large, {}
 
 
 class AllAttention(Fusion):
-    """Self-attention over all tokens of both branches: equation (2).
+    """Self-attention over all tokens of both branches, without a feed-forward layer.
 
-    y = [f_l(x_l) || f_s(x_s)], all as wide as L; o = y + MSA(LN(y)); z_i = g_i(o_i). No feed-forward. The weights are
-    {"all": (batch, head, token, token)}, the tokens of L first, then those of S.
+        y = [f_l(x_l) || f_s(x_s)]    all tokens as wide as L's
+        o = y + MSA(LN(y))
+        z_i = g_i(o_i)
+
+    The weights are {"all": (batch, head, token, token)}: the tokens of L first, then those of S.
+    Source: Chen et al. (2021), equation (2).
     """
 
     def __init__(self, scales: Scales, stochastic_depth: float = 0.0):
@@ -94,18 +119,18 @@ class AllAttention(Fusion):
 
 
 class ClassToken(Fusion):
-    """The sum of both class tokens becomes the class token of both: equation (3), with f_l and g_l the identity.
+    """The sum of both class tokens becomes the class token of both branches; patches stay as they are.
 
-    c = x_l + f_s(x_s); z_l = c; z_s = g_s(c). Patches stay as they are.
+        c = x_l + f_s(x_s)
+        z_l = c,  z_s = g_s(c)
+
+    Here f_l and g_l are the identity. Source: Chen et al. (2021), equation (3).
     """
 
     def __init__(self, scales: Scales, stochastic_depth: float = 0.0):
         super().__init__(scales)
-        small, large = scales.widths
-        self.from_small, self.to_small = (
-            Projection(small, large, scales.norm_eps),
-            Projection(large, small, scales.norm_eps),
-        )
+        (small, large), eps = scales.widths, scales.norm_eps
+        self.from_small, self.to_small = Projection(small, large, eps), Projection(large, small, eps)  # f_s, g_s
 
     def forward(self, small: Tensor, large: Tensor, return_weights: bool = False) -> tuple[Tensor, Tensor, Maps]:
         both = large[:, :1] + self.from_small(small[:, :1])
@@ -114,10 +139,11 @@ class ClassToken(Fusion):
 
 
 class Pairwise(ClassToken):
-    """Class tokens are summed as above, and patches too, each with the patch at the same place: equation (4).
+    """Class tokens are summed as in `ClassToken`; each patch is summed with the patch at the same place.
 
-    S's patches, projected, are resized as an image to L's grid and added; the sum is projected and resized back
-    (bilinear). The same f_s and g_s serve class tokens and patches.
+    S's patches, projected, are resized as an image to L's grid and added to L's patches. The sum is projected and
+    resized back (bilinear). The same f_s and g_s serve class tokens and patches.
+    Source: Chen et al. (2021), equation (4).
     """
 
     def __init__(self, scales: Scales, stochastic_depth: float = 0.0):
@@ -129,37 +155,30 @@ class Pairwise(ClassToken):
         return resize_grid(self.to_small(large), *self.grids[::-1]), large, {}
 
 
-class CrossAttention(Fusion):
-    """Each branch's class token asks the other branch's patches: equations (5) to (7), in both directions at once.
-
-    The weights are {"small": (batch, head, 1, 1 + patches of L), "large": (batch, head, 1, 1 + patches of S)}, named by
-    who asks; the first key is the asking class token itself. `depth` is the paper's L. With `folded`, keys and values
-    are never formed where nobody asks for weights (`MultiHeadAttention.folded`): the same numbers up to rounding.
-    """
-
-    def __init__(self, scales: Scales, stochastic_depth: float = 0.0, depth: int = 1, folded: bool = True):
-        super().__init__(scales)
-        (small, large), (small_heads, large_heads) = scales.widths, scales.heads
-        rest = (depth, stochastic_depth, scales.norm_eps, folded)
-        self.small = ClassTokenAttention(small, large, large_heads, *rest)
-        self.large = ClassTokenAttention(large, small, small_heads, *rest)
-
-    def forward(self, small: Tensor, large: Tensor, return_weights: bool = False) -> tuple[Tensor, Tensor, Maps]:
-        small_class, small_weights = self.small(small[:, :1], large[:, 1:], return_weights)
-        large_class, large_weights = self.large(large[:, :1], small[:, 1:], return_weights)
-        maps = {"small": small_weights, "large": large_weights} if return_weights else {}
-        return with_class_token(small_class, small), with_class_token(large_class, large), maps
-
-
 class ClassTokenAttention(nn.Module):
-    """One branch's class token, the only query, attends to itself and the other branch's patches (figure 4).
+    """One branch's class token, the only query, attends to itself and to the other branch's patches (figure 4).
 
-    x' = [f(x_cls) || x_patch of the other]; y = f(x_cls) + MCA(LN(x')); z_cls = g(y). One query, N keys: the cost grows
-    with N, not with N^2. There is no feed-forward, and the result replaces the class token: nothing is added to it.
+        x' = [f(x_cls) || x_patch of the other branch]
+        y_cls = f(x_cls) + MCA(LN(x'))
+        z_cls = g(y_cls)
 
-    With `depth` > 1, further layers follow the first. In the published model they see only the class token that it
-    made, not the patches again (the FLOPs in row D of the paper's table 7 say the same), so each is one more linear
-    map; here too. Raises ValueError for a depth below 1.
+    One query, N keys: the cost grows with N, not with N^2. There is no feed-forward layer, and z_cls replaces the class
+    token: x_cls is not added to it.
+
+    With `depth` > 1, more layers follow the first. In the published model they see only the class token that the first
+    layer made, not the patches again (row D of the paper's table 7 has the FLOPs of this). So each is one more linear
+    map, here too.
+
+    Args:
+        width: Width of the branch whose class token this is.
+        other_width: Width of the other branch; the attention works in this width.
+        other_heads: Heads of the other branch.
+        depth: Layers of attention (the paper's L).
+        stochastic_depth: Share of samples that leave a layer out while training.
+        norm_eps: The epsilon of every LayerNorm.
+        folded: Compute the attention without forming keys and values (`MultiHeadAttention.folded`).
+
+    Raises ValueError for a depth below 1. Source: Chen et al. (2021), equations (5) to (7).
     """
 
     def __init__(
@@ -189,7 +208,7 @@ class ClassTokenAttention(nn.Module):
         patches: Float[Tensor, "batch patch other_width"],
         return_weights: bool = False,
     ) -> tuple[Float[Tensor, "batch 1 width"], Float[Tensor, "batch head 1 key"] | None]:
-        """The class token (batch, 1, width) after asking `patches`, and the first layer's weights if asked for."""
+        """The new class token, and with `return_weights` the weights of the first layer (otherwise None)."""
         query, weights = self.project(class_token), None
         context = torch.cat([query, patches], dim=1)
         attention: MultiHeadAttention
@@ -205,6 +224,33 @@ class ClassTokenAttention(nn.Module):
         return self.back(query), weights
 
 
+class CrossAttention(Fusion):
+    """Each branch's class token attends to the other branch's patches. Both directions read the tokens before fusion.
+
+    The weights are {"small": (batch, head, 1, 1 + patches of L), "large": (batch, head, 1, 1 + patches of S)}, keyed by
+    the branch that provides the query. The first key is the class token itself. `depth` is the paper's L. With
+    `folded`, keys and values are not formed unless `return_weights` is set; the results differ by rounding alone.
+    Source: Chen et al. (2021), equations (5) to (7).
+    """
+
+    def __init__(self, scales: Scales, stochastic_depth: float = 0.0, depth: int = 1, folded: bool = True):
+        super().__init__(scales)
+        (small, large), (small_heads, large_heads) = scales.widths, scales.heads
+        rest = (depth, stochastic_depth, scales.norm_eps, folded)
+        self.small = ClassTokenAttention(small, large, large_heads, *rest)
+        self.large = ClassTokenAttention(large, small, small_heads, *rest)
+
+    def forward(self, small: Tensor, large: Tensor, return_weights: bool = False) -> tuple[Tensor, Tensor, Maps]:
+        small_class, small_weights = self.small(small[:, :1], large[:, 1:], return_weights)
+        large_class, large_weights = self.large(large[:, :1], small[:, 1:], return_weights)
+        maps = {"small": small_weights, "large": large_weights} if return_weights else {}
+        return with_class_token(small_class, small), with_class_token(large_class, large), maps
+
+
+# The five rows of table 6, in its order (Chen et al., 2021; figure 3 draws the last four).
+PAPER_FUSIONS = ("none", "all_attention", "class_token", "pairwise", "cross_attention")
+
+# Every fusion that a CrossViT can be built with: register a new one here. The paper's rows stay as they are.
 FUSIONS: dict[str, Callable[..., Fusion]] = {
     "none": NoFusion,
     "all_attention": AllAttention,
@@ -212,21 +258,3 @@ FUSIONS: dict[str, Callable[..., Fusion]] = {
     "pairwise": Pairwise,
     "cross_attention": CrossAttention,
 }
-
-
-@shaped
-def with_class_token(
-    class_token: Float[Tensor, "batch 1 width"], tokens: Float[Tensor, "batch token width"]
-) -> Float[Tensor, "batch token width"]:
-    """`tokens` with another class token in the first place."""
-    return torch.cat([class_token, tokens[:, 1:]], dim=1)
-
-
-@shaped
-def resize_grid(
-    tokens: Float[Tensor, "batch token width"], old: Pair, new: Pair
-) -> Float[Tensor, "batch new_token width"]:
-    """Patches as an image of `old` (rows, columns) resized to `new`, bilinear; the class token in front is kept."""
-    image = rearrange(tokens[:, 1:], "batch (row column) width -> batch width row column", row=old[0])
-    resized = F.interpolate(image, size=new, mode="bilinear", align_corners=False)
-    return torch.cat([tokens[:, :1], rearrange(resized, "batch width row column -> batch (row column) width")], dim=1)

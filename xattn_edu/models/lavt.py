@@ -1,15 +1,15 @@
 """LAVT: the words enter the image encoder itself, after each of its stages.
 
-    V_i = Swin's stage i of E_(i-1)         (of the image's patches in the first)
-    F_i = PWAM(V_i, words)                  each pixel asks the words
-    E_i = V_i + gate(F_i) * F_i             the language pathway: how much of the answer goes on
+    V_i = Swin's stage i of E_(i-1)         (the first stage: of the image's patches)
+    F_i = PWAM(V_i, words)                  each pixel attends to the words
+    E_i = V_i + gate(F_i) * F_i             the language pathway passes F_i on to the next stage
     mask = decoder(F_1, F_2, F_3, F_4)
 
-So the deeper stages look at the image with the sentence in mind. It is paradigm (b) of Yang et al., figure 1; paradigm
-(a), where the image encoder never hears the words, is `decoder_fusion`.
+So the features of the deeper stages depend on the sentence. This is paradigm (b) of Yang et al., figure 1. In paradigm
+(a), `decoder_fusion`, the image encoder does not receive the words.
 
-It computes what the published LAVT does, whose weights `convert.lavt_from_published` reads; paper and slides write
-less, see `PixelWordAttention`. Maps are `batch row column channel`, as in `swin`, until the decoder's convolutions.
+The model computes the same as the published LAVT (`weights.lavt` reads its weights); paper and slides leave parts out,
+see `PixelWordAttention`. Maps are `batch row column channel`, as in `swin`, until the decoder's convolutions.
 
 Source: Yang et al., "LAVT: Language-Aware Vision Transformer for Referring Image Segmentation" (CVPR 2022), section 3.
 """
@@ -31,16 +31,18 @@ from xattn_edu.shapes import shaped
 
 
 class MaskDecoder(nn.Module):
-    """From the coarsest stage to the finest: resize, put beside the finer stage, two convolutions (section 3.4).
+    """From the coarsest stage to the finest: resize, concatenate with the finer stage, convolve twice.
 
-    `widths` are the channels of the stages, finest first, and `width` those in the decoder. Raises ValueError for
-    fewer than two stages.
+    `widths` are the channels of the stages, finest first; `width` is the number of channels in the decoder. Raises
+    ValueError for fewer than two stages. Source: Yang et al. (2022), section 3.4.
     """
 
     def __init__(self, widths: Sequence[int], width: int):
         super().__init__()
         if len(widths) < 2:
-            raise ValueError(f"the decoder joins two stages or more, given the widths {tuple(widths)}")
+            raise ValueError(
+                f"the decoder needs two stages or more, given the widths {tuple(widths)}: build a Swin with more depths"
+            )
         coarser = [widths[-1]] + [width] * (len(widths) - 2)
         self.levels = nn.ModuleList(
             nn.Sequential(ConvNormReLU(coarse + fine, width), ConvNormReLU(width, width))
@@ -50,7 +52,7 @@ class MaskDecoder(nn.Module):
 
     @shaped
     def forward(self, stages: list[Tensor]) -> Float[Tensor, "batch 2 row column"]:
-        """`stages`: maps (batch, row, column, channel), finest first. Logits for each pixel of the finest."""
+        """Logits for each pixel of the finest stage. `stages`: maps (batch, row, column, channel), finest first."""
         *finer, maps = [rearrange(stage, "batch row column channel -> batch channel row column") for stage in stages]
         for level, fine in zip(self.levels, reversed(finer)):
             row, column = fine.shape[2:]
@@ -59,24 +61,29 @@ class MaskDecoder(nn.Module):
 
 
 class StageMaps(NamedTuple):
-    """What one stage of LAVT makes: maps (batch, row, column, channel), attention (batch, head, row, column, word)."""
+    """The results of one stage of LAVT: maps (batch, row, column, channel) and attention weights."""
 
-    vision: Tensor  # V_i, out of the Swin blocks
+    vision: Tensor  # V_i, the output of the Swin blocks
     fused: Tensor  # F_i, for the decoder
     onward: Tensor  # E_i, for the next stage
-    weights: Tensor  # how much each pixel reads of each word
+    weights: Tensor  # of each pixel over the words: (batch, head, row, column, word)
 
 
 class LAVT(nn.Module):
-    """A Swin that hears the words after each stage, and a decoder that makes the mask.
+    """A Swin that receives the words after each stage, and a decoder that makes the mask.
 
-    `image_encoder` is a Swin of two stages or more, with the norms that its maps pass on their way to the decoder;
-    `language` any encoder of `xattn_edu.language`. `heads` are PWAM's, a number for all stages or one for each. The
-    decoder is `decoder_width` wide: 4 times the first stage's width, if not given.
+    The last stage has a gate too, as in the published model. No stage reads its E_i, so this gate gets no gradient.
 
-    Without `pwam`, `SentenceFusion` takes its place; without `language_pathway`, E_i = V_i: the paper's table 2. The
-    last stage has a gate as well, as published: no stage reads its E_i, so it gets no gradient.
-    Raises ValueError for sizes that do not fit each other.
+    Args:
+        image_encoder: A Swin of two stages or more. Its norms are applied to the F_i before the decoder.
+        language: An encoder from `models.language`, or any module (ids, mask) -> words (batch, word, channel) with the
+            attribute `width`, the number of channels.
+        heads: PWAM's heads, one number for all stages or one for each.
+        pwam: False replaces PWAM by `SentenceFusion` (the paper's table 2).
+        language_pathway: False leaves the gates out: E_i = V_i (table 2).
+        decoder_width: Channels in the decoder; 4 times the first stage's by default.
+
+    Raises ValueError for sizes that do not fit each other. Source: Yang et al. (2022), section 3.
     """
 
     def __init__(
@@ -93,7 +100,7 @@ class LAVT(nn.Module):
         widths, words_width = image_encoder.widths, cast(int, language.width)
         heads = [heads] * len(widths) if isinstance(heads, int) else heads
         if len(heads) != len(widths):
-            raise ValueError(f"heads is one number, or one for each of {len(widths)} stages, given {tuple(heads)}")
+            raise ValueError(f"heads must be one number, or one for each of {len(widths)} stages, given {tuple(heads)}")
         self.image_encoder, self.language, self.pwam = image_encoder, language, pwam
         self.fusions = nn.ModuleList(
             PixelWordAttention(width, words_width, count) if pwam else SentenceFusion(width, words_width)
@@ -110,10 +117,10 @@ class LAVT(nn.Module):
         mask: Bool[Tensor, "batch word"],
         return_weights: bool = False,
     ) -> Float[Tensor, "batch 2 height width"] | tuple[Float[Tensor, "batch 2 height width"], list[Tensor]]:
-        """Logits of background and referent for each pixel of each image; `mask` is True where a word counts.
+        """Logits of background and referent for each pixel. `mask` is True for words, False for padding.
 
-        With `return_weights` also how much the pixels of each stage read of each word, (batch, head, row, column,
-        word). Raises ValueError for images and sentences that do not fit and for images too small, TypeError for a mask
+        With `return_weights` also the attention weights of each stage (batch, head, row, column, word). Raises
+        ValueError for images and sentences that do not fit each other and for images too small, TypeError for a mask
         that is not boolean.
         """
         check_words(images, ids, mask)
@@ -131,7 +138,7 @@ class LAVT(nn.Module):
         words: Float[Tensor, "batch word words_width"],
         mask: Bool[Tensor, "batch word"],
     ) -> list[StageMaps]:
-        """What the stages make of images and encoded words, finest first. Raises ValueError for images too small."""
+        """Run the stages on images and encoded words, finest stage first. Raises ValueError for images too small."""
         self._check_size(images)
         swin, stages = self.image_encoder, []
         maps = swin.embed(images)
@@ -145,12 +152,12 @@ class LAVT(nn.Module):
         return stages
 
     def _check_size(self, images: Tensor) -> None:
-        """An instance norm needs two pixels, also in the coarsest stage."""
+        # An instance norm needs two pixels, also in the coarsest stage.
         pixel = self.image_encoder.patch_embedding.patch * 2 ** (len(self.fusions) - 1)
         if self.pwam and prod(-(-side // pixel) for side in images.shape[2:]) < 2:
             raise ValueError(
-                f"the last stage makes one pixel of {pixel} x {pixel}, and PWAM norms over two at least: images must "
-                f"be {pixel} x {pixel + 1} or larger, given {' x '.join(map(str, images.shape[2:]))}"
+                f"the last stage makes one pixel of {pixel} x {pixel}, and PWAM needs two or more: images must be "
+                f"{pixel} x {pixel + 1} or larger, given {' x '.join(map(str, images.shape[2:]))}"
             )
 
 
@@ -169,9 +176,16 @@ def lavt_swin(
     language_pathway: bool = True,
     decoder_width: int | None = None,
 ) -> LAVT:
-    """A LAVT from the arguments of its Swin and its own (PWAM's heads are `word_heads`), for `create_model`.
+    """Build a LAVT from the arguments of its `Swin` and its own; `create_model` calls this.
 
-    With no `language`, its encoder is a BERT-base with random weights. The paper trains with stochastic_depth=0.3.
+    Args:
+        width, depths, heads, window, patch, channels: As in `Swin`.
+        stochastic_depth: As in `Swin`; the paper trains with 0.3.
+        language: As in `LAVT`; by default a BERT-base with random weights.
+        word_heads: PWAM's heads, `heads` of `LAVT`.
+        pwam, language_pathway, decoder_width: As in `LAVT`.
+
+    Raises ValueError for sizes that do not fit each other.
     """
     swin = Swin(width, depths, heads, window=window, patch=patch, channels=channels, stochastic_depth=stochastic_depth)
     return LAVT(

@@ -1,6 +1,7 @@
-"""Losses: the next token with label smoothing, a weighted cross-entropy of masks, and Dice.
+"""Losses: cross-entropy of the next token with label smoothing, weighted cross-entropy of masks, and the Dice loss.
 
-Sources: Vaswani et al. (2017), section 5.4; Yang et al., "LAVT" (2022), section 4.2; Milletari et al., "V-Net" (2016).
+Sources: Vaswani et al., "Attention Is All You Need" (2017); Yang et al., "LAVT" (2022); Milletari et al., "V-Net"
+(2016).
 """
 
 from jaxtyping import Float, Int, Integer
@@ -8,6 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from xattn_edu.shapes import shaped
+
+CLASS_WEIGHTS = (0.9, 1.1)  # of background and referent in the published training of LAVT (Yang et al., 2022)
 
 
 @shaped
@@ -17,20 +20,21 @@ def next_token_loss(
     pad: int = 0,
     smoothing: float = 0.0,
 ) -> Float[Tensor, ""]:
-    """Cross-entropy, averaged over the tokens that are not padding; `smoothing` is the paper's label smoothing."""
+    """Cross-entropy in nats, averaged over the tokens that are not `pad`, with label smoothing of rate `smoothing`.
+
+    Source: Vaswani et al. (2017), section 5.4.
+    """
     return F.cross_entropy(logits.flatten(0, 1), target.flatten().long(), ignore_index=pad, label_smoothing=smoothing)
-
-
-CLASS_WEIGHTS = (0.9, 1.1)  # background, referent: Yang et al., "LAVT" (2022), as published
 
 
 @shaped
 def mask_loss(
     logits: Float[Tensor, "batch 2 height width"], masks: Integer[Tensor, "batch height width"]
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of each pixel, the referent's pixels weighing 1.1 and the background's 0.9, over the sum of weights.
+    """Weighted mean of the pixels' cross-entropy in nats; a pixel's weight is that of its class, `CLASS_WEIGHTS`.
 
-    Source: LAVT's published training. `masks` holds 0 (background) and 1.
+    `masks` holds 0 (background) and 1 (referent). Source: Yang et al. (2022), section 4.2; the weights are those of the
+    published training.
     """
     return F.cross_entropy(logits, masks.long(), weight=logits.new_tensor(CLASS_WEIGHTS))
 
@@ -39,10 +43,11 @@ def mask_loss(
 def dice_loss(
     logits: Float[Tensor, "batch 2 height width"], masks: Integer[Tensor, "batch height width"]
 ) -> Float[Tensor, ""]:
-    """1 minus the Dice coefficient 2 sum(p t) / sum(p^2 + t) of each image and each of the two classes, averaged.
+    """1 minus the Dice coefficient 2 sum(p t) / sum(p^2 + t), averaged over images and both classes.
 
-    p is the softmax, t the mask; a small referent weighs as much as a large one. Source: Milletari et al., "V-Net"
-    (2016); later releases of LAVT train with it.
+    p is the softmax over the classes, t the mask of a class. `masks` holds 0 (background) and 1 (referent). Small and
+    large referents have the same weight. Later releases of LAVT train with this loss.
+    Source: Milletari et al. (2016).
     """
     p = logits.softmax(dim=1).flatten(2)
     t = F.one_hot(masks.long().flatten(1), 2).transpose(1, 2).to(p)

@@ -1,6 +1,7 @@
-"""What models that answer with a mask share: resizing maps, a convolution with its norm, and the losses.
+"""Parts that the models of referring segmentation share: resizing maps, a convolution, logits to masks, a check.
 
-Logits of a mask are (batch, 2, height, width): channel 0 says background, channel 1 the thing that was named.
+Logits of a mask are (batch, 2, height, width): channel 0 is the background, channel 1 the referent, which is the thing
+that the sentence names. The losses are in `losses`.
 """
 
 import torch
@@ -15,7 +16,7 @@ from xattn_edu.shapes import shaped
 def resize(
     maps: Float[Tensor, "batch channel height width"], size: tuple[int, int]
 ) -> Float[Tensor, "batch channel new_height new_width"]:
-    """Maps of another size, bilinear between pixels, corners on corners (`align_corners`, as LAVT's decoder has it)."""
+    """Resize maps, bilinear, with corners on corners (`align_corners=True`, as in LAVT's decoder)."""
     return F.interpolate(maps, size, mode="bilinear", align_corners=True)
 
 
@@ -32,16 +33,19 @@ class ConvNormReLU(nn.Sequential):
 
 @shaped
 def predicted_masks(logits: Float[Tensor, "batch 2 height width"]) -> Bool[Tensor, "batch height width"]:
-    """True where the referent's logit is the larger one."""
+    """True for the pixels where the referent's logit is larger than the background's."""
     return logits[:, 1] > logits[:, 0]
 
 
 def check_words(images: Tensor, ids: Tensor, mask: Tensor) -> None:
-    """Raises ValueError unless there is one sentence an image, and one mask entry a word."""
+    """Check that there is one sentence for each image, and one entry of the mask for each word.
+
+    Raises ValueError for other shapes, TypeError for a mask that is not boolean.
+    """
     if ids.ndim != 2 or len(ids) != len(images) or mask.shape != ids.shape:
         raise ValueError(
-            f"one sentence an image: expected ids and mask ({len(images)}, word), given {tuple(ids.shape)} and "
-            f"{tuple(mask.shape)}"
+            f"each image needs one sentence: expected ids and mask of shape ({len(images)}, word), given "
+            f"{tuple(ids.shape)} and {tuple(mask.shape)}"
         )
     if mask.dtype != torch.bool:
-        raise TypeError(f"mask must be boolean, True where a word counts, given {mask.dtype}: write mask.bool()")
+        raise TypeError(f"mask must be boolean, True for words, given {mask.dtype}: write mask.bool()")

@@ -1,7 +1,9 @@
-"""PWAM and the language pathway: each pixel gathers the words that matter to it, and a gate adds them to the image.
+"""PWAM and the language pathway: each pixel attends to the words, and a gate adds the result to the image.
 
-Source: Yang et al., "LAVT: Language-Aware Vision Transformer for Referring Image Segmentation" (2022), sections 3.2 and
-3.3.
+PWAM is the pixel-word attention module of LAVT. `SentenceFusion` replaces it in the ablation. Maps are `batch row
+column channel`, as in `swin`.
+
+Source: Yang et al., "LAVT: Language-Aware Vision Transformer for Referring Image Segmentation" (CVPR 2022), section 3.
 """
 
 from math import prod
@@ -12,38 +14,37 @@ from torch.nn import functional as F
 
 from xattn_edu.models.attention import merge_heads, split_heads
 from xattn_edu.models.language import MASKED
-from xattn_edu.shapes import shaped
+from xattn_edu.shapes import check_heads, shaped
 
 
 @shaped
 def instance_norm(pixels: Float[Tensor, "batch pixel channel"]) -> Float[Tensor, "batch pixel channel"]:
-    """Each channel of each image to mean 0 and variance 1 over the pixels; nothing is learned or remembered."""
+    """Normalise each channel of each image to mean 0 and variance 1 over the pixels, without learned parameters."""
     return F.instance_norm(pixels.transpose(1, 2)).transpose(1, 2)
 
 
 class PixelWordAttention(nn.Module):
-    """PWAM: each pixel gathers what the words say to it, and is multiplied by it (section 3.2).
+    """PWAM: each pixel attends to the words, and is multiplied by what it gathers from them.
 
         V_iq = w_iq(V_i),  L_ik = w_ik(L),  L_iv = w_iv(L)
         G_i' = softmax(V_iq^T L_ik / sqrt(C_i)) L_iv^T,  G_i = w_iw(G_i')
         V_im = w_im(V_i),  F_i = w_io(V_im * G_i)
 
-    The w are 1x1 convolutions: linear layers on the channels. The slides' formulas, above, are not all that the
-    published model computes. There, as here,
+    The w are 1x1 convolutions: linear layers on the channels. These formulas, from the slides, leave out parts of the
+    published model. In the published model, and here,
     - w_iq and w_iw end in an instance norm over the pixels,
-    - w_im and w_io end in a GELU (the paper's text says ReLU),
+    - w_im and w_io end in a GELU (a ReLU in the paper's text),
     - padding is masked: its scores are -1e4, its values 0,
-    - the scale is sqrt(C_i), of all channels, with several heads too.
+    - the scale is sqrt(C_i), the root of the number of all channels, also with several heads.
 
-    The biases of `query`, `key`, `value` and `language` have no effect: softmax or an instance norm takes them out.
-    Of a sentence without words G_i is 0, and F_i the same for all pixels. Raises ValueError if `heads` does not divide
-    `width`.
+    The biases of `query`, `key`, `value` and `language` have no effect: softmax or an instance norm removes them. For
+    an empty sentence G_i is 0, and F_i is the same for all pixels. Raises ValueError if `heads` does not divide
+    `width`. Source: Yang et al. (2022), section 3.2.
     """
 
     def __init__(self, width: int, words_width: int, heads: int = 1):
         super().__init__()
-        if heads < 1 or width % heads:
-            raise ValueError(f"the width must be a multiple of the number of heads: width {width}, heads {heads}")
+        check_heads(width, heads)
         self.width, self.heads = width, heads
         self.query = nn.Linear(width, width)  # w_iq
         self.key = nn.Linear(words_width, width)  # w_ik
@@ -63,30 +64,35 @@ class PixelWordAttention(nn.Module):
         Float[Tensor, "batch row column width"]
         | tuple[Float[Tensor, "batch row column width"], Float[Tensor, "batch head row column word"]]
     ):
-        """V_i and L to F_i, and with `return_weights` the attention of each pixel to the words.
+        """Compute F_i from V_i and L; with `return_weights` also each pixel's attention weights over the words.
 
-        Raises ValueError for maps of one pixel, which has no variance to norm by.
+        `mask` is True for words, False for padding. Raises ValueError for maps of one pixel: an instance norm divides
+        by the variance between pixels.
         """
         grid = maps.shape[1:3]
         if prod(grid) < 2:
-            raise ValueError(f"PWAM norms over the pixels and needs two of them at least, given maps {(*maps.shape,)}")
+            raise ValueError(
+                f"PWAM normalises over pixels and needs two or more, given maps {(*maps.shape,)}: use larger images"
+            )
         pixels = maps.flatten(1, 2)
         query = split_heads(instance_norm(self.query(pixels)), self.heads)
         key = split_heads(self.key(words), self.heads)
         value = split_heads(self.value(words) * mask[..., None], self.heads)
 
         scores = query @ key.transpose(-1, -2) / self.width**0.5
-        weights = scores.masked_fill(~mask[:, None, None], MASKED).softmax(dim=-1)  # not -inf: all may be padding
+        # Not -inf: if all words are padding, the softmax would be NaN.
+        weights = scores.masked_fill(~mask[:, None, None], MASKED).softmax(dim=-1)
         gathered = instance_norm(self.language(merge_heads(weights @ value)))  # G_i
         fused = F.gelu(self.output(F.gelu(self.vision(pixels)) * gathered)).unflatten(1, grid)
         return (fused, weights.unflatten(2, grid)) if return_weights else fused
 
 
 class SentenceFusion(nn.Module):
-    """What stands in PWAM's place in the paper's ablation: the whole sentence, the same for every pixel.
+    """Replaces PWAM in the paper's ablation: every pixel gets the same vector, made from the whole sentence.
 
-    The mean of the words, through two linear layers with a ReLU between, takes the place of G_i. Without the instance
-    norm: what is the same everywhere would be 0 after it. So every word that counts has the same weight.
+    The mean of the words passes two linear layers with a ReLU between and replaces G_i. All words, padding left out,
+    have the same weight. There is no instance norm: it would make 0 of a vector that is the same for all pixels.
+    Source: Yang et al. (2022), table 2.
     """
 
     def __init__(self, width: int, words_width: int):
@@ -106,7 +112,7 @@ class SentenceFusion(nn.Module):
         Float[Tensor, "batch row column width"]
         | tuple[Float[Tensor, "batch row column width"], Float[Tensor, "batch 1 row column word"]]
     ):
-        """As PWAM's, for maps of any size."""
+        """As `PixelWordAttention.forward`, for maps of any size."""
         weights = mask.to(words) / mask.sum(dim=1, keepdim=True).clamp(min=1)
         sentence = self.language(weights[:, None] @ words)[:, None]  # (batch, 1, 1, width)
         fused = F.gelu(self.output(F.gelu(self.vision(maps)) * sentence))
@@ -114,10 +120,11 @@ class SentenceFusion(nn.Module):
 
 
 class LanguagePathway(nn.Module):
-    """E_i = V_i + gate(F_i) * F_i: how much of the words joins each channel of each pixel (section 3.3).
+    """E_i = V_i + gate(F_i) * F_i: the gate decides how much of F_i each channel of each pixel takes.
 
-    The gate, two linear layers without bias, ends in a tanh. Not like the feed-forward layer of a Transformer, of which
-    the slides speak: its output is a factor. (Both layers at 0 would stay there: the gradient is 0.)
+    The gate is two linear layers without bias, a ReLU between them, and a tanh. The slides compare it to the
+    feed-forward layer of a Transformer; unlike there, its output is a factor. (Never start with both layers at 0: their
+    gradients would be 0.) Source: Yang et al. (2022), section 3.3.
     """
 
     def __init__(self, width: int):
@@ -130,4 +137,5 @@ class LanguagePathway(nn.Module):
     def forward(
         self, maps: Float[Tensor, "batch row column width"], fused: Float[Tensor, "batch row column width"]
     ) -> Float[Tensor, "batch row column width"]:
+        """Compute E_i from V_i (`maps`) and F_i (`fused`)."""
         return maps + self.gate(fused) * fused

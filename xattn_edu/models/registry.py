@@ -1,4 +1,7 @@
-"""Models by the names practitioners know: `create_model("deit_small_patch16_224")`."""
+"""Models by the names that practitioners know: `create_model("deit_small_patch16_224")`.
+
+`_MODELS` holds, for each name, the class or function that builds the model and the arguments that make its size.
+"""
 
 import difflib
 import fnmatch
@@ -13,7 +16,7 @@ from xattn_edu.models.lavt import lavt_swin
 from xattn_edu.models.swin import Swin
 from xattn_edu.models.vit import ViT
 
-_SIZES = {  # width, depth, heads: Dosovitskiy et al. (2021), table 1; Touvron et al. (2021), table 1
+_VIT = {  # width, depth, heads: Dosovitskiy et al. (2021), table 1; Touvron et al. (2021), table 1
     "tiny": (192, 12, 3),
     "small": (384, 12, 6),
     "base": (768, 12, 12),
@@ -33,15 +36,16 @@ _SWIN = {  # width, depths, heads: Liu et al. (2021), section 3.3, where a head 
     "base": (128, (2, 2, 18, 2), (4, 8, 16, 32)),
     "large": (192, (2, 2, 18, 2), (6, 12, 24, 48)),
 }
+
 _MODELS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {}
 
 
 def _add_vit(name: str, size: str, patch: int) -> None:
-    width, depth, heads = _SIZES[size]
+    width, depth, heads = _VIT[size]
     _MODELS[name] = (ViT, {"image_size": 224, "patch": patch, "width": width, "depth": depth, "heads": heads})
 
 
-for _size in _SIZES:
+for _size in _VIT:
     for _patch in (16, 32):
         _add_vit(f"vit_{_size}_patch{_patch}_224", _size, _patch)
 for _size in ("tiny", "small", "base"):
@@ -78,32 +82,37 @@ def _add_lavt(name: str, size: str, window: int) -> None:
     _MODELS[name] = (lavt_swin, {"width": width, "depths": depths, "heads": heads, "window": window})
 
 
-for _size, _window in (("tiny", 7), ("small", 7), ("base", 12), ("large", 12)):  # the windows of pre-training
+for _size, _window in (
+    ("tiny", 7),
+    ("small", 7),
+    ("base", 12),
+    ("large", 12),
+):  # the window that each size was pre-trained with
     _add_lavt(f"lavt_swin_{_size}", _size, _window)
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """The names `create_model` knows, sorted; `pattern` may hold wildcards, as in "deit_*"."""
+    """The names that `create_model` takes, sorted; `pattern` may hold wildcards, as in "deit_*"."""
     return sorted(fnmatch.filter(_MODELS, pattern))
 
 
 def create_model(name: str, **overrides: Any) -> nn.Module:
-    """A new model with random weights: `create_model("vit_base_patch16_224", classes=10)`.
+    """Build a model with random weights: `create_model("vit_base_patch16_224", classes=10)`.
 
-    Names are timm's; `overrides` replace arguments of the model's class (see `ViT`, `CrossViT`, `Swin`). A Swin has no
-    head: it returns its feature maps, for images of any size. A LAVT (see `lavt.lavt_swin`) takes sentences too, and
-    has a whole BERT-base unless it is given another `language`. Raises ValueError for a name that is not known (with
-    the nearest ones), TypeError for an argument the class does not have.
+    Names are timm's. `overrides` replace arguments of the model's class (see `ViT`, `CrossViT`, `Swin`). A Swin has no
+    head: it returns its feature maps, for images of any size. A LAVT (see `lavt.lavt_swin`) also takes sentences, and
+    has a whole BERT-base unless `language` is another encoder. Raises ValueError for an unknown name (the message lists
+    the nearest ones), TypeError for an argument that the class does not have.
     """
     if name not in _MODELS:
         near = difflib.get_close_matches(name, _MODELS, n=3, cutoff=0.4)
-        hint = f"did you mean {', '.join(near)}?" if near else "list_models() names them all"
+        hint = f"did you mean {', '.join(near)}?" if near else "list_models() lists all names"
         raise ValueError(f"no model is called {name!r}: {hint}")
     build, arguments = _MODELS[name]
     known = inspect.signature(build).parameters
     if unknown := [argument for argument in overrides if argument not in known]:
         raise TypeError(
             f"{build.__name__} has no argument {', '.join(unknown)}: it has {', '.join(known)} "
-            "(weights from elsewhere come through xattn_edu.convert)"
+            "(to load published weights, see xattn_edu.weights)"
         )
     return build(**(arguments | overrides))

@@ -1,16 +1,17 @@
 """The Swin Transformer: attention inside small windows, which move by half a window from block to block.
 
-A global layer over N pixels has N^2 weights; windows of M x M pixels have N M^2. Between blocks the windows move, so
-that what one window knows reaches the next; between stages four pixels become one with twice the channels. What comes
-out is a pyramid of feature maps, as a decoder for segmentation needs it.
+A global attention layer over N pixels has N^2 weights; attention in windows of M x M pixels has N M^2. Between blocks
+the windows move, so that information passes from one window to the next. Between stages four pixels become one with
+twice the channels. The result is a pyramid of feature maps, which a decoder for segmentation needs.
 
-Feature maps are `batch row column channel` from the first layer to the last: norms and linear layers work on the last
-axis, and one rearrange cuts windows out of the two in the middle, with no transposition on the way in or out.
+Feature maps are `batch row column channel` from the first layer to the last. Norms and linear layers work on the last
+axis, and one rearrange cuts windows out of the two middle axes; no other transposition is needed.
 
-Every image size works. Grids are padded with zeros, at the bottom and on the right, to whole windows, and then rolled;
-the window never shrinks and the shift is never left out, however small the grid. Padding is attended to like any
-pixel. So do the published backbones for dense prediction, LAVT's among them. Classifiers (`transformers`' SwinModel,
-but not its SwinBackbone) leave the shift out where the grid is no larger than the window: other numbers there.
+Every image size works. Grids are padded with zeros, at the bottom and on the right, to whole windows, and then rolled.
+The window never shrinks and the shift is never left out, however small the grid. Queries attend to padding as to any
+pixel. The published backbones for dense prediction do the same, LAVT's among them. Classifiers (`transformers`'
+SwinModel, but not its SwinBackbone) leave the shift out if the grid is no larger than the window, so their results
+differ there.
 
 Source: Liu et al., "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows" (ICCV 2021), section 3.
 """
@@ -27,14 +28,14 @@ from torch.nn import functional as F
 
 from xattn_edu.models.layers import MLP, StochasticDepth, initialise_linear
 from xattn_edu.models.positions import sincos_positions
-from xattn_edu.shapes import shaped
+from xattn_edu.shapes import check_heads, shaped
 
 
 @shaped
 def cut_windows(
     maps: Float[Tensor, "batch row column channel"], window: int
 ) -> Float[Tensor, "batch_windows token channel"]:
-    """Cut maps into squares of window x window pixels: map by map and row by row, as are the tokens in each.
+    """Cut maps into windows of window x window pixels. Windows, and the tokens of each, are in order row by row.
 
     Raises ValueError if the window does not divide rows and columns.
     """
@@ -47,7 +48,7 @@ def cut_windows(
 def join_windows(
     windows: Float[Tensor, "batch_windows token channel"], grid: tuple[int, int]
 ) -> Float[Tensor, "batch row column channel"]:
-    """`cut_windows` undone: maps of (rows, columns) = grid."""
+    """Undo `cut_windows`: join windows to maps of `grid` = (rows, columns)."""
     window = round(windows.shape[1] ** 0.5)
     return rearrange(
         windows,
@@ -58,18 +59,19 @@ def join_windows(
     )
 
 
-# Both tables below depend on sizes alone: computed once and kept outside the modules, they are in no state dict. Made
-# outside inference mode, since what is made inside can never take part in training.
+# The next two functions' tables depend on sizes alone. They are computed once and kept outside the modules, so that no
+# state dict holds them, and outside inference mode, because training cannot use a tensor that was made inside.
 
 
 @functools.lru_cache(maxsize=32)
 @torch.inference_mode(False)
 def shifted_mask(grid: tuple[int, int], window: int, device: torch.device) -> Bool[Tensor, "window token token"]:
-    """Which tokens of a window may look at each other when a grid of whole windows was rolled by half a window.
+    """Which tokens of a window may attend to each other after a grid of whole windows was rolled by half a window.
 
-    Rolling brings the first rows behind the last, and a seam runs through the last windows, window // 2 from the edge;
-    what lies on two sides of it was never near (section 3.2, "cyclic-shifting"). True on the same side. (The published
-    code subtracts 100 from the scores of the others; we leave them out altogether.)
+    Rolling moves the first rows behind the last ones, so the last windows hold pixels from two ends of the image: the
+    border between them lies window // 2 from the edge. The mask is True for two tokens on the same side of the border.
+    (The published code subtracts 100 from the other scores; here these pairs are left out altogether.)
+    Source: Liu et al. (2021), section 3.2, "cyclic-shifting".
     """
     beyond = [torch.arange(length, device=device) >= length - window // 2 for length in grid]
     side = 2.0 * beyond[0][:, None] + beyond[1]  # four corners of the grid
@@ -80,21 +82,23 @@ def shifted_mask(grid: tuple[int, int], window: int, device: torch.device) -> Bo
 @functools.lru_cache(maxsize=32)
 @torch.inference_mode(False)
 def relative_index(window: int, device: torch.device) -> Integer[Tensor, "query key"]:
-    """Which entry of the bias table belongs to a query and a key: the table has one for each offset between pixels.
+    """Which entry of the bias table belongs to a query and a key; the table has one entry for each offset.
 
-    Offsets (rows, columns) from (1 - window) to (window - 1), query minus key, are numbered row by row.
+    The offset is the query's place (row, column) minus the key's. Offsets run from 1 - window to window - 1 and are
+    numbered row by row.
     """
     token = torch.arange(window**2, device=device)
-    number = token // window * (2 * window - 1) + token % window  # differences of these numbers tell offsets apart
+    number = token // window * (2 * window - 1) + token % window  # each offset has its own difference
     return number[:, None] - number + number[-1]
 
 
 @shaped
 def resize_bias_table(table: Float[Tensor, "entry head"], window: int) -> Float[Tensor, "new_entry head"]:
-    """A bias table for another window: (2 window - 1)^2 entries, interpolated (bicubic) as an image for each head.
+    """Interpolate a bias table to another window, bicubic, as one image for each head.
 
-    So a model is fine-tuned with other windows than it was pre-trained with (section 3.2, last paragraph). Raises
-    ValueError for a table that belongs to no window, and for no window.
+    The table of a window has (2 window - 1)^2 entries. A model can so be fine-tuned with windows of another size than
+    in pre-training. Raises ValueError for a window below 1, and for a number of entries that belongs to no window.
+    Source: Liu et al. (2021), section 3.2, last paragraph.
     """
     _check_counts(window=window)
     size = round(table.shape[0] ** 0.5)
@@ -112,16 +116,16 @@ def resize_bias_table(table: Float[Tensor, "entry head"], window: int) -> Float[
 class WindowAttention(nn.Module):
     """softmax(q k^T / sqrt(d) + B) v inside windows; B is learned for each head and offset between two pixels.
 
-    Section 3.2, equation (4). Raises ValueError if `heads` does not divide `width`, or for a window below 1.
+    Raises ValueError if `heads` does not divide `width`, or for a window below 1.
+    Source: Liu et al. (2021), section 3.2, equation (4).
     """
 
     def __init__(self, width: int, heads: int, window: int):
         super().__init__()
         _check_counts(width=width, heads=heads, window=window)
-        if width % heads:
-            raise ValueError(f"the width must be a multiple of the number of heads: width {width}, heads {heads}")
+        check_heads(width, heads)
         self.heads, self.window = heads, window
-        self.qkv = nn.Linear(width, 3 * width)  # side by side: one product is faster than three
+        self.qkv = nn.Linear(width, 3 * width)  # one matrix product is faster than three
         self.output = nn.Linear(width, width)
         self.bias_table = nn.Parameter(nn.init.trunc_normal_(torch.empty((2 * window - 1) ** 2, heads), std=0.02))
         initialise_linear(self)
@@ -138,14 +142,15 @@ class WindowAttention(nn.Module):
         mask: Bool[Tensor, "window token token"] | None = None,
         return_weights: bool = False,
     ) -> tuple[Float[Tensor, "batch_windows token width"], Float[Tensor, "batch_windows head token token"] | None]:
-        """Windows to windows, and the weights (batch * windows, head, token, token) if asked for.
+        """The new tokens, and with `return_weights` the attention weights (otherwise None).
 
-        `mask` has an entry for each window of a map, True where a query may look; every query must see some key.
+        `mask` has an entry for each window of a map, True where a query may attend to a key. Every query needs at least
+        one key.
         """
         bias = self.bias()[None]
         if mask is not None:
             bias = bias.masked_fill(~mask[:, None], float("-inf"))
-        # Window and head on one axis: the bias, one for all windows or one for each, then broadcasts over the batch.
+        # Window and head share one axis. So the bias, one for all windows or one for each, broadcasts over the batch.
         query, key, value = rearrange(
             self.qkv(windows),
             "(batch window) token (part head dim) -> part batch (window head) token dim",
@@ -167,9 +172,21 @@ class WindowAttention(nn.Module):
 
 
 class WindowBlock(nn.Module):
-    """Pre-norm Transformer block with attention in windows, moved by half a window or not (equation 3).
+    """Pre-norm Transformer block with attention in windows; if `shifted`, the windows are moved by half a window.
 
-    z' = z + W-MSA(LN(z)); z'' = z' + MLP(LN(z')).
+        z' = z + W-MSA(LN(z))
+        z'' = z' + MLP(LN(z'))
+
+    Args:
+        width: Channels of a pixel.
+        heads: Attention heads.
+        window: Side of a window in pixels.
+        shifted: Move the windows: SW-MSA instead of W-MSA.
+        mlp_ratio: Hidden width of the MLP over its width.
+        stochastic_depth: Share of samples that leave each residual branch out while training.
+        norm_eps: The epsilon of both LayerNorms.
+
+    Raises ValueError as `WindowAttention` does. Source: Liu et al. (2021), section 3.2, equation (3).
     """
 
     def __init__(
@@ -196,7 +213,7 @@ class WindowBlock(nn.Module):
     def forward(
         self, maps: Float[Tensor, "batch row column width"], return_weights: bool = False
     ) -> tuple[Float[Tensor, "batch row column width"], Float[Tensor, "batch_windows head token token"] | None]:
-        """Maps to maps, and the weights in each window of `windows(maps)` if asked for.
+        """The new maps, and with `return_weights` the attention weights in each window of `windows(maps)`.
 
         Raises ValueError for maps of another width.
         """
@@ -209,20 +226,20 @@ class WindowBlock(nn.Module):
         return maps + self.drop(mlp), weights
 
     def windows(self, maps: Float[Tensor, "batch row column channel"]) -> Float[Tensor, "batch_windows token channel"]:
-        """Pad, roll, cut: a map of the pixels' numbers, from 1 on, becomes the numbers in each window (0: padding)."""
+        """Pad, roll and cut maps. (Cut a map that numbers its pixels from 1 to see where each goes; 0 is padding.)"""
         padded = _pad(maps, self.window)
         return cut_windows(padded.roll((-self.shift, -self.shift), dims=(1, 2)) if self.shift else padded, self.window)
 
     def unwindow(
         self, windows: Float[Tensor, "batch_windows token channel"], maps: Tensor
     ) -> Float[Tensor, "batch row column channel"]:
-        """`windows` undone: join, roll back, and crop to the size of `maps`."""
+        """Undo `windows`: join, roll back, and crop to the size of `maps`."""
         padded = join_windows(windows, self._padded_grid(maps))
         rolled = padded.roll((self.shift, self.shift), dims=(1, 2)) if self.shift else padded
         return rolled[:, : maps.shape[1], : maps.shape[2]]
 
     def mask(self, maps: Tensor) -> Bool[Tensor, "window token token"] | None:
-        """Who may look at whom in each window of one map; None where all may look at all."""
+        """Which tokens may attend to each other in each window of a map; None if every pair may."""
         return shifted_mask(self._padded_grid(maps), self.window, maps.device) if self.shift else None
 
     def _padded_grid(self, maps: Tensor) -> tuple[int, int]:
@@ -231,9 +248,9 @@ class WindowBlock(nn.Module):
 
 
 class Stage(nn.Module):
-    """Blocks at one resolution: even ones (0, 2, ...) with windows in place, odd ones with windows moved.
+    """Blocks at one resolution: blocks 0, 2, ... have regular windows, blocks 1, 3, ... shifted windows.
 
-    One block for each number in `stochastic_depth`, its rate. `settings` are `WindowBlock`'s.
+    `stochastic_depth` has a rate for each block, and so sets their number. `settings` are `WindowBlock`'s.
     """
 
     def __init__(
@@ -249,7 +266,7 @@ class Stage(nn.Module):
     def forward(
         self, maps: Float[Tensor, "batch row column width"], return_weights: bool = False
     ) -> Float[Tensor, "batch row column width"] | tuple[Float[Tensor, "batch row column width"], list[Tensor]]:
-        """Maps to maps; with `return_weights` also each block's attention (batch * windows, head, token, token)."""
+        """The new maps; with `return_weights` also each block's weights (batch * windows, head, token, token)."""
         weights = []
         for block in self.blocks:
             maps, block_weights = block(maps, return_weights)
@@ -258,10 +275,10 @@ class Stage(nn.Module):
 
 
 class PatchEmbedding(nn.Module):
-    """Each patch to one pixel of a map: a linear map of its colours, then a norm (section 3.1).
+    """Each patch becomes one pixel of a map: a linear map of its colours, then a norm.
 
-    Images are padded with zeros, at the bottom and on the right, to whole patches. `vit.PatchEmbedding` is for images
-    of one size, and ends in a row of tokens.
+    Images are padded with zeros, at the bottom and on the right, to whole patches. (`vit.PatchEmbedding` takes images
+    of one size and returns a sequence of tokens.) Source: Liu et al. (2021), section 3.1.
     """
 
     def __init__(self, patch: int, width: int, channels: int = 3, norm_eps: float = 1e-5):
@@ -275,12 +292,12 @@ class PatchEmbedding(nn.Module):
     def forward(
         self, images: Float[Tensor, "batch channel height width"]
     ) -> Float[Tensor, "batch row column embedding"]:
-        """Raises ValueError for anything but images with the right number of channels and a pixel at least."""
+        """Raises ValueError for images with another number of channels, or without a pixel."""
         channels = self.projection.in_channels
         if images.ndim != 4 or images.shape[1] != channels or 0 in images.shape[2:]:
             raise ValueError(
-                f"images must be (batch, {channels}, height, width) with a pixel at least, given "
-                f"{tuple(images.shape)}: build the model with channels= to suit them"
+                f"images must be (batch, {channels}, height, width) with one pixel or more, given "
+                f"{tuple(images.shape)}: for other channels, build the model with channels="
             )
         height, width = images.shape[2:]
         padded = F.pad(images, (0, -width % self.patch, 0, -height % self.patch))
@@ -288,9 +305,9 @@ class PatchEmbedding(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """Two by two pixels become one of twice the width: put side by side, norm, linear without bias (section 3.1).
+    """2 x 2 pixels become one pixel of twice the width: concatenate, norm, linear layer without bias.
 
-    Odd grids are padded with zeros, at the bottom and on the right.
+    Odd grids are padded with zeros, at the bottom and on the right. Source: Liu et al. (2021), section 3.1.
     """
 
     def __init__(self, width: int, norm_eps: float = 1e-5):
@@ -305,9 +322,9 @@ class PatchMerging(nn.Module):
     def forward(
         self, maps: Float[Tensor, "batch row column width"]
     ) -> Float[Tensor, "batch half_row half_column twice_width"]:
-        """Maps to maps of half the rows and columns, rounded up. Raises ValueError for maps of another width."""
+        """Maps with half the rows and columns, rounded up. Raises ValueError for maps of another width."""
         _check_maps(maps, self.width)
-        # Down the columns first: the order in which published weights have the four.
+        # Down the columns first: published weights have the four pixels in this order.
         four = rearrange(_pad(maps, 2), "batch (row r) (column c) width -> batch row column (c r width)", r=2, c=2)
         return self.reduction(self.norm(four))
 
@@ -315,14 +332,26 @@ class PatchMerging(nn.Module):
 class Swin(nn.Module):
     """Patches, then stages of blocks with patch merging between them: a pyramid of feature maps, one for each stage.
 
-    The map of stage i has `widths[i]` = width * 2^i channels, and one pixel for each patch * 2^i pixels of the image,
-    rounded up. Stochastic depth grows linearly from 0 to `stochastic_depth` over all blocks. There is no head.
+    The map of stage i has `widths[i]` = width * 2^i channels. Its sides are those of the image divided by
+    patch * 2^i, rounded up. There is no head.
 
-    Inside a window only offsets count, and where a patch lies in the image shows at the edges alone. `positions` adds
-    sines and cosines to the patches; published Swins have none (table 4 tries learned ones).
+    The parts can be used alone. `forward` runs `embed`, and for each stage `stages[i]`; `norms[i]` is applied to the
+    stage's output, and `merges[i]` to the next stage's input.
 
-    The parts are usable alone: `forward` is `embed`, and for each stage `stages[i]`, `norms[i]` on what goes out, and
-    `merges[i]` on what goes on. Raises ValueError for sizes that do not fit each other.
+    Args:
+        width: Channels of the first stage.
+        depths: Blocks of each stage.
+        heads: Attention heads of each stage.
+        window: Side of a window in pixels of the stage's map.
+        patch: Side of a patch in pixels of the image.
+        channels: Channels of the images.
+        mlp_ratio: Hidden width of the MLPs over their width.
+        stochastic_depth: Rate of the last block; the rates grow linearly from 0 over all blocks.
+        positions: Add sines and cosines to the patches. The bias inside a window depends on offsets alone, so without
+            them only padding at the edges shows where in the image a patch lies. Published Swins have none.
+        norm_eps: The epsilon of every LayerNorm.
+
+    Raises ValueError for sizes that do not fit each other. Source: Liu et al. (2021), section 3.
     """
 
     def __init__(
@@ -342,11 +371,11 @@ class Swin(nn.Module):
         super().__init__()
         lists = isinstance(depths, Sequence) and isinstance(heads, Sequence)
         if not lists or not depths or len(depths) != len(heads):
-            raise ValueError(f"depths and heads have a number for each stage, given {depths} and {heads}")
+            raise ValueError(f"depths and heads need one number for each stage, given {depths} and {heads}")
         _check_counts(width=width, **{f"depths[{i}]": depth for i, depth in enumerate(depths)})
-        StochasticDepth(stochastic_depth)  # refuses a rate that is none, also where there is one block, of rate 0
+        StochasticDepth(stochastic_depth)  # refuses a rate outside [0, 1), also if the only block has rate 0
         if positions:
-            sincos_positions((1, 1), width)  # refuses a width that it cannot fill
+            sincos_positions((1, 1), width)  # refuses a width that is no multiple of 4
         self.positions = positions
         self.widths = tuple(width * 2**i for i in range(len(depths)))
         self.patch_embedding = PatchEmbedding(patch, width, channels, norm_eps)
@@ -368,7 +397,7 @@ class Swin(nn.Module):
 
     @shaped
     def embed(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch row column embedding"]:
-        """Images of any size to the first stage's maps. Raises ValueError for another number of channels."""
+        """The first stage's input maps, from images of any size. Raises ValueError for another number of channels."""
         maps = self.patch_embedding(images)
         if self.positions:
             grid = (maps.shape[1], maps.shape[2])
@@ -388,7 +417,7 @@ class Swin(nn.Module):
 
 
 def _pad(maps: Tensor, multiple: int) -> Tensor:
-    """Zeros at the bottom and on the right, up to a multiple of rows and columns."""
+    """Add zeros at the bottom and on the right until `multiple` divides rows and columns."""
     rows, columns = -maps.shape[1] % multiple, -maps.shape[2] % multiple
     return F.pad(maps, (0, 0, 0, columns, 0, rows)) if rows or columns else maps
 
@@ -396,7 +425,7 @@ def _pad(maps: Tensor, multiple: int) -> Tensor:
 def _check_maps(maps: Tensor, width: int) -> None:
     if maps.ndim != 4 or maps.shape[-1] != width or 0 in maps.shape[1:3]:
         raise ValueError(
-            f"maps must be (batch, row, column, {width}) with a pixel at least, given {tuple(maps.shape)}: channels "
+            f"maps must be (batch, row, column, {width}) with one pixel or more, given {tuple(maps.shape)}: channels "
             "come last here, rearrange(maps, 'batch channel row column -> batch row column channel')"
         )
 
@@ -404,4 +433,4 @@ def _check_maps(maps: Tensor, width: int) -> None:
 def _check_counts(**counts: int) -> None:
     for name, count in counts.items():
         if not isinstance(count, int) or count < 1:
-            raise ValueError(f"{name} is a whole number, 1 or more, given {count!r}")
+            raise ValueError(f"{name} must be a whole number, 1 or more, given {count!r}")

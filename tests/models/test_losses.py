@@ -1,17 +1,9 @@
-"""Losses and maps that models with masks share, against values by hand and slow versions."""
+"""Losses against values by hand and slow versions."""
 
 import pytest
 import torch
-from torch import nn
 
 from xattn_edu.models.losses import CLASS_WEIGHTS, dice_loss, mask_loss
-from xattn_edu.models.masks import ConvNormReLU, check_words, predicted_masks, resize
-
-
-def test_corners_stay_on_corners():
-    maps = torch.tensor([[[[0.0, 1.0], [2.0, 3.0]]]])
-    expected = torch.tensor([[[[0.0, 0.5, 1.0], [1.0, 1.5, 2.0], [2.0, 2.5, 3.0]]]])
-    torch.testing.assert_close(resize(maps, (3, 3)), expected)
 
 
 def test_mask_loss_is_the_weighted_mean_of_the_pixels():
@@ -54,21 +46,3 @@ def test_a_perfect_answer_costs_next_to_nothing():
     logits = 60.0 * torch.stack([1 - masks, masks], dim=1)
     assert mask_loss(logits, masks) < 1e-6 and dice_loss(logits, masks) < 1e-5
     assert mask_loss(-logits, masks) > 50 and dice_loss(-logits, masks) > 0.9
-    assert torch.equal(predicted_masks(logits), masks.bool())
-
-
-def test_convolution_keeps_the_grid_and_has_no_bias():
-    layer = ConvNormReLU(3, 8)
-    assert layer(torch.randn(2, 3, 5, 7)).shape == (2, 8, 5, 7)
-    assert [name for name, _ in layer.named_parameters()] == ["0.weight", "1.weight", "1.bias"]
-    assert isinstance(layer[2], nn.ReLU)
-
-
-def test_words_that_do_not_fit_are_refused():
-    images, ids = torch.zeros(2, 3, 8, 8), torch.zeros(2, 4, dtype=torch.int64)
-    with pytest.raises(ValueError, match="one sentence an image"):
-        check_words(images, ids[:1], torch.ones(1, 4, dtype=torch.bool))
-    with pytest.raises(ValueError, match="one sentence an image"):
-        check_words(images, ids, torch.ones(2, 5, dtype=torch.bool))
-    with pytest.raises(TypeError, match=r"mask\.bool"):
-        check_words(images, ids, torch.ones(2, 4))

@@ -1,0 +1,36 @@
+"""What models with masks share: resizing, a convolution, logits to masks, and which words are refused."""
+
+import pytest
+import torch
+from torch import nn
+
+from xattn_edu.models.masks import ConvNormReLU, check_words, predicted_masks, resize
+
+
+def test_corners_stay_on_corners():
+    maps = torch.tensor([[[[0.0, 1.0], [2.0, 3.0]]]])
+    expected = torch.tensor([[[[0.0, 0.5, 1.0], [1.0, 1.5, 2.0], [2.0, 2.5, 3.0]]]])
+    torch.testing.assert_close(resize(maps, (3, 3)), expected)
+
+
+def test_a_pixel_is_the_referents_if_that_logit_is_larger():
+    masks = torch.randint(2, (2, 6, 6), generator=torch.Generator().manual_seed(2))
+    logits = 60.0 * torch.stack([1 - masks, masks], dim=1)
+    assert torch.equal(predicted_masks(logits), masks.bool())
+
+
+def test_convolution_keeps_the_grid_and_has_no_bias():
+    layer = ConvNormReLU(3, 8)
+    assert layer(torch.randn(2, 3, 5, 7)).shape == (2, 8, 5, 7)
+    assert [name for name, _ in layer.named_parameters()] == ["0.weight", "1.weight", "1.bias"]
+    assert isinstance(layer[2], nn.ReLU)
+
+
+def test_words_that_do_not_fit_are_refused():
+    images, ids = torch.zeros(2, 3, 8, 8), torch.zeros(2, 4, dtype=torch.int64)
+    with pytest.raises(ValueError, match="each image needs one sentence"):
+        check_words(images, ids[:1], torch.ones(1, 4, dtype=torch.bool))
+    with pytest.raises(ValueError, match="each image needs one sentence"):
+        check_words(images, ids, torch.ones(2, 5, dtype=torch.bool))
+    with pytest.raises(TypeError, match=r"mask\.bool"):
+        check_words(images, ids, torch.ones(2, 4))
