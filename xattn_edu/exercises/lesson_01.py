@@ -51,7 +51,7 @@ def _rows_far_apart(answer: Answer) -> None:
 @exercise
 def window_mask(answer: Answer) -> str:
     """window_mask(length, reach): query i attends to the keys i - reach .. i."""
-    for length, reach in ((5, 1), (6, 2), (4, 0), (1, 3), (7, 9)):
+    for length, reach in ((5, 1), (6, 3), (4, 0), (1, 3), (7, 9)):
         i, j = np.arange(length)[:, None], np.arange(length)[None, :]
         expected = (j <= i) & (j >= i - reach)
         both_ways = abs(i - j) <= reach

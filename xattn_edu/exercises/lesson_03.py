@@ -133,7 +133,7 @@ def _check_mask(
 @exercise
 def cache_numbers(answer: Answer) -> str:
     """cache_numbers(depth, width, source, target): numbers that the key-value cache of a decoder holds."""
-    for depth, width, source, target in ((2, 64, 20, 11), (6, 512, 1000, 1000), (1, 8, 3, 5)):
+    for depth, width, source, target in ((3, 64, 20, 11), (6, 512, 1000, 1000), (1, 8, 3, 5)):
         of_a_token = depth * 2 * width
         expected = of_a_token * (source + target)
         with_the_product = of_a_token * source * target
