@@ -19,6 +19,10 @@ def only_a_positive_maximum(scores):
     return over_row_sums(np.exp(scores - np.maximum(scores.max(axis=-1, keepdims=True), 0)))
 
 
+def at_most_2000_subtracted(scores):
+    return over_row_sums(np.exp(scores - np.minimum(scores.max(axis=-1, keepdims=True), 2000)))
+
+
 def window(length, reach):
     """The right answer: the lower triangle without the lower triangle of the keys before i - reach."""
     return np.tri(length, dtype=bool) & ~np.tri(length, k=-reach - 1, dtype=bool)
@@ -45,17 +49,21 @@ def grad_key(grad_output, query, key, value):
 
 WRONG = {
     "stable_softmax": {
-        "nothing subtracted": Named("subtract the row's largest score", lambda s: over_row_sums(np.exp(s))),
+        "nothing subtracted": Named("scores around 1000 give nan", lambda s: over_row_sums(np.exp(s))),
         "one maximum for all rows": Named("its own largest", lambda s: over_row_sums(np.exp(s - s.max()))),
         "a constant subtracted": Named("subtract the row's largest score", lambda s: over_row_sums(np.exp(s - 700))),
         "a maximum subtracted if positive": Named("subtract the row's largest score", only_a_positive_maximum),
+        "at most 2000 subtracted": Named("subtract the row's largest score", at_most_2000_subtracted),
         "the row's mean subtracted": Named(
             "its own largest", lambda s: over_row_sums(np.exp(s - s.mean(axis=-1, keepdims=True)))
         ),
         "the row's first score subtracted": Named("its own largest", lambda s: over_row_sums(np.exp(s - s[..., :1]))),
         "over the first axis": Named("over the first axis", lambda s: softmax(s.swapaxes(0, -1)).swapaxes(0, -1)),
         "over the second axis": over_second_axis,
-        "over all axes": Named("over all axes", lambda s: np.exp(s - s.max()) / np.exp(s - s.max()).sum()),
+        "over all axes": Named(
+            "shape (3, 4): right shape, wrong numbers. Each row should add up to 1: did you sum over all axes",
+            lambda s: np.exp(s - s.max()) / np.exp(s - s.max()).sum(),
+        ),
         "scores cut off at 50": lambda s: softmax(np.clip(s, -50, 50)),
         "scores doubled": lambda s: softmax(2 * s),
         "a vector as a matrix": lambda s: np.atleast_2d(softmax(s)),
@@ -75,6 +83,7 @@ WRONG = {
             "a reach of 1", lambda n, r: window(n, r if r >= n else min(r, 1))
         ),
         "a reach of one at least": Named("a reach of 1", lambda n, r: window(n, max(r, 1))),
+        "a reach of two at least, or none": lambda n, r: window(n, max(r, 2) if r else 0),
         "an even reach": lambda n, r: window(n, r // 2 * 2),
         "everything if the reach is longer than the sentence": lambda n, r: window(n, r) | (r > n),
         "both ends alone": lambda n, r: np.eye(n, dtype=bool) | np.eye(n, k=-r, dtype=bool),
