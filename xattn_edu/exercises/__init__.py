@@ -1,7 +1,7 @@
-"""Checks of the exercises inside the lessons: each says at once whether an answer is right, and if not, what it did.
+"""Checks of the exercises inside the lessons: each prints whether an answer is right, and if not, the likely mistake.
 
-A check calls the reader's function on several inputs, drawn so that wrong answers do not come out right by accident, and
-compares it with a reference. It prints; it never stops the notebook, so a lesson runs to its end with exercises open.
+A check calls the reader's function on several inputs and compares the results with a reference. The inputs are chosen
+so that wrong answers give wrong results. A check never raises: a notebook runs to its end with its exercises open.
 """
 
 from xattn_edu.exercises.lesson_01 import grad_key, stable_softmax, window_mask

@@ -1,11 +1,11 @@
 """Checks of the exercises in lesson 2, self-attention in PyTorch."""
 
-import copy
 import functools
 
 import torch
 from torch import Tensor
 
+from xattn_edu.exercises.altered import with_one_head, with_scaled_query, without_output_projection
 from xattn_edu.exercises.checking import Answer, compare, exercise
 from xattn_edu.models.attention import MultiHeadAttention, attention, merge_heads, split_heads
 
@@ -15,13 +15,12 @@ def heads_apart(answer: Answer) -> str:
     """(batch, token, width) -> (batch, head, token, width / heads)."""
     for batch, token, width, heads in ((2, 3, 8, 2), (1, 5, 6, 3), (3, 4, 4, 1), (2, 4, 16, 4)):
         tokens = torch.randn(batch, token, width, generator=torch.Generator().manual_seed(token))
+        depth = width // heads
+        viewed = tokens.reshape(batch, heads, token, depth)
+        interleaved = tokens.view(batch, token, depth, heads).permute(0, 3, 1, 2)
         causes = {
-            "view alone cuts across tokens: separate the head axis from the channels, then move it.": tokens.reshape(
-                batch, heads, token, width // heads
-            ),
-            "Each head got every heads-th channel: heads are consecutive blocks of channels.": tokens.view(
-                batch, token, width // heads, heads
-            ).permute(0, 3, 1, 2),
+            "view alone cuts across tokens: separate the head axis from the channels, then move it.": viewed,
+            "Each head got every heads-th channel: heads are consecutive blocks of channels.": interleaved,
         }
         where = f"batch {batch}, {token} tokens, width {width}, {heads} heads"
         compare(answer(tokens.clone(), heads), split_heads(tokens, heads), where, causes)
@@ -33,12 +32,15 @@ def attention_parameters(answer: Answer) -> str:
     """attention_parameters(width, heads, context_width): weights and biases of one multi-head attention."""
     for width, heads, context_width in ((8, 2, 8), (12, 3, 20), (64, 8, 64), (64, 1, 32)):
         expected = sum(p.numel() for p in MultiHeadAttention(width, heads, context_width).parameters())
+        all_from_tokens = 4 * width**2 + 4 * width
+        values_from_tokens = expected - (context_width - width) * width
+        bias_of_the_input = expected + 2 * (context_width - width)
         causes = {
             "Each of the four linear layers has a bias too.": expected - 4 * width,
-            "Keys and values are projected from the context, which is context_width wide.": 4 * width**2 + 4 * width,
+            "Keys and values are projected from the context, which is context_width wide.": all_from_tokens,
             "The output projection is missing.": expected - width**2 - width,
-            "Values, too, are projected from the context.": expected - (context_width - width) * width,
-            "A bias is as wide as the layer's output.": expected + 2 * (context_width - width),
+            "Values, too, are projected from the context.": values_from_tokens,
+            "A bias is as wide as the layer's output.": bias_of_the_input,
             "Heads divide the width among them: more heads are not more parameters.": expected * heads,
         }
         where = f"width {width}, {heads} heads, context {context_width} wide"
@@ -55,33 +57,26 @@ def cross_attention(answer: Answer) -> str:
         layer = MultiHeadAttention(width, heads).double()
         tokens = torch.randn(batch, n, width, generator=generator, dtype=torch.double)
         context = torch.randn(batch, m, width, generator=generator, dtype=torch.double)
-        merged: list[Tensor] = []
-        hook = layer.output.register_forward_pre_hook(lambda _, inputs, kept=merged: kept.append(inputs[0]))
-        expected = layer(tokens, context)
-        hook.remove()
-        one_head = copy.copy(layer)
-        one_head.heads = 1
-        unscaled, by_width = copy.deepcopy(layer), copy.deepcopy(layer)
-        for parameter in unscaled.query.parameters():
-            parameter.data *= (width // heads) ** 0.5
-        for parameter in by_width.query.parameters():
-            parameter.data /= heads**0.5
+        unscaled = with_scaled_query(layer, (width / heads) ** 0.5)
+        scaled_by_width = with_scaled_query(layer, heads**-0.5)
         causes = {
             "The division by sqrt(d) is missing.": unscaled(tokens, context),
-            "d is the width of a head, not of the layer.": by_width(tokens, context),
+            "d is the width of a head, not of the layer.": scaled_by_width(tokens, context),
             "This is self-attention: nothing came from the context.": layer(tokens),
-            "Roles are swapped: the tokens ask, the context answers.": layer(context, tokens),
-            "The output projection is missing.": merged[0],
-            "The heads were not kept apart.": one_head(tokens, context),
+            "Exchanged: queries come from the tokens, keys and values from the context.": layer(context, tokens),
+            "The output projection is missing.": without_output_projection(layer)(tokens, context),
+            "The heads were not kept apart.": with_one_head(layer)(tokens, context),
         }
-        if n == m:
-            split = functools.partial(split_heads, heads=heads)
-            for cause, keys, values in (
-                ("The values came from the tokens.", context, tokens),
-                ("The keys came from the tokens.", tokens, context),
-            ):
-                mixed, _ = attention(split(layer.query(tokens)), split(layer.key(keys)), split(layer.value(values)))
-                causes[cause] = layer.output(merge_heads(mixed))
+        if n == m:  # otherwise keys and values from two sources do not fit together
+            causes["The values came from the tokens."] = _from_sources(layer, tokens, context, tokens)
+            causes["The keys came from the tokens."] = _from_sources(layer, tokens, tokens, context)
         where = f"{n} queries, {m} keys, {heads} heads"
-        compare(answer(layer, tokens.clone(), context.clone()), expected, where, causes)
+        compare(answer(layer, tokens.clone(), context.clone()), layer(tokens, context), where, causes)
     return "right, equal to the library's layer"
+
+
+def _from_sources(layer: MultiHeadAttention, tokens: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """The layer's output with keys from one source and values from another."""
+    split = functools.partial(split_heads, heads=layer.heads)
+    mixed, _ = attention(split(layer.query(tokens)), split(layer.key(keys)), split(layer.value(values)))
+    return layer.output(merge_heads(mixed))

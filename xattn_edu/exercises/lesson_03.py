@@ -21,42 +21,58 @@ def decoder_layer(answer: Answer) -> str:
         for parameter in layer.parameters():
             nn.init.normal_(parameter, std=0.5)
         tokens, memory = (torch.randn(batch, n, width, dtype=torch.double) for n in (target, source))
-        counts = torch.ones(batch, 1, source, dtype=torch.bool)
-        counts[0, :, -1] = False
+        memory_mask = torch.ones(batch, 1, source, dtype=torch.bool)
+        memory_mask[0, :, -1] = False
 
         norms: list[Any] = [layer.residual1.norm, layer.residual2.norm, layer.residual3.norm]
-        itself = functools.partial(layer.attention, mask=causal_mask(target))
-        across = functools.partial(layer.cross_attention, context=memory, mask=counts)
-        feed: Any = layer.feed_forward
-        unmasked = functools.partial(layer.cross_attention, context=memory)
-        traded = functools.partial(layer.cross_attention, mask=causal_mask(target))
-        traded_too = functools.partial(layer.attention, context=memory, mask=counts)
-        pre, bare = tokens, tokens
-        right: list[Any] = [itself, across, feed]
-        for norm, step in zip(norms, right):
-            pre, bare = pre + step(norm(pre)), norm(step(bare))
-        causes = {
-            "The self-attention may look ahead: it needs a causal mask.": (norms, (layer.attention, across, feed)),
-            "Padding of the memory is looked at: hand on memory_mask.": (norms, (itself, unmasked, feed)),
-            "First it attends to itself, then to the memory.": (norms, (across, itself, feed)),
-            "The attentions are exchanged: .cross_attention is for the memory.": (norms, (traded, traded_too, feed)),
-            "The cross-attention got no context: this is self-attention.": (
-                norms,
-                (itself, layer.cross_attention, feed),
-            ),
-            "The cross-attention is missing.": (norms[::2], (itself, feed)),
-            "The feed-forward network is missing.": (norms, (itself, across)),
-            "Each part has its own norm, in order.": ([norms[0]] * 3, (itself, across, feed)),
-        }
-        results = {cause: _post_norm(tokens, *parts) for cause, parts in causes.items()}
-        results |= {
-            "This is pre-norm: post-norm is norm(tokens + f(tokens)).": pre,
-            "The residuals are missing: norm(tokens + f(tokens)).": bare,
-        }
+        steps = _decoder_steps(layer, memory, memory_mask, target)
+        causes = _decoder_causes(layer, norms, steps, tokens, memory, memory_mask)
         where = f"{target} target tokens, {source} source tokens, {heads} heads"
-        expected = _post_norm(tokens, norms, right)
-        compare(answer(tokens.clone(), memory.clone(), counts.clone(), layer), expected, where, results)
+        given = answer(tokens.clone(), memory.clone(), memory_mask.clone(), layer)
+        compare(given, _post_norm(tokens, norms, steps), where, causes)
     return "right: queries from the answer, keys and values from the memory"
+
+
+def _decoder_steps(layer: Any, memory: Tensor, memory_mask: Tensor, target: int) -> list[Any]:
+    """Self-attention, cross-attention and feed-forward network, each as a function of the tokens alone."""
+    itself = functools.partial(layer.attention, mask=causal_mask(target))
+    across = functools.partial(layer.cross_attention, context=memory, mask=memory_mask)
+    return [itself, across, layer.feed_forward]
+
+
+def _decoder_causes(
+    layer: Any, norms: list[Any], steps: list[Any], tokens: Tensor, memory: Tensor, memory_mask: Tensor
+) -> dict[str, Tensor]:
+    itself, across, feed_forward = steps
+    unmasked = functools.partial(layer.cross_attention, context=memory)
+    itself_by_other = functools.partial(layer.cross_attention, mask=causal_mask(tokens.shape[1]))
+    across_by_other = functools.partial(layer.attention, context=memory, mask=memory_mask)
+    pre_norm, no_residual = tokens, tokens
+    for norm, step in zip(norms, steps):
+        pre_norm, no_residual = pre_norm + step(norm(pre_norm)), norm(step(no_residual))
+
+    looks_ahead = _post_norm(tokens, norms, [layer.attention, across, feed_forward])
+    padding_read = _post_norm(tokens, norms, [itself, unmasked, feed_forward])
+    wrong_order = _post_norm(tokens, norms, [across, itself, feed_forward])
+    exchanged = _post_norm(tokens, norms, [itself_by_other, across_by_other, feed_forward])
+    no_context = _post_norm(tokens, norms, [itself, layer.cross_attention, feed_forward])
+    no_cross_attention = _post_norm(tokens, norms[::2], [itself, feed_forward])
+    no_cross_attention_first_norms = _post_norm(tokens, norms[:2], [itself, feed_forward])
+    no_feed_forward = _post_norm(tokens, norms, [itself, across])
+    one_norm = _post_norm(tokens, [norms[0]] * 3, steps)
+    return {
+        "The self-attention may look ahead: it needs a causal mask.": looks_ahead,
+        "The queries attend to padding of the memory: pass memory_mask on.": padding_read,
+        "The self-attention comes first, then the attention to the memory.": wrong_order,
+        "The attentions are exchanged: .cross_attention is for the memory.": exchanged,
+        "The cross-attention got no context: this is self-attention.": no_context,
+        "The cross-attention is missing.": no_cross_attention,
+        "The cross-attention is missing, and the feed-forward network has its norm.": no_cross_attention_first_norms,
+        "The feed-forward network is missing.": no_feed_forward,
+        "Each part has its own norm, in order.": one_norm,
+        "This is pre-norm: post-norm is norm(tokens + f(tokens)).": pre_norm,
+        "The residuals are missing: norm(tokens + f(tokens)).": no_residual,
+    }
 
 
 def _post_norm(tokens: Tensor, norms: Sequence[Any], steps: Sequence[Any]) -> Tensor:
@@ -69,72 +85,67 @@ def _post_norm(tokens: Tensor, norms: Sequence[Any], steps: Sequence[Any]) -> Te
 def three_masks(answer: Answer) -> str:
     """three_masks(source, target): masks of the encoder, the decoder's self-attention, and cross-attention."""
     for lengths, width, target_length in (((3, 5), 6, 4), ((4,), 4, 4), ((1, 2, 4), 4, 3)):
-        source = torch.zeros(len(lengths), width, dtype=torch.int64)
+        batch, where = len(lengths), f"sentences of {', '.join(map(str, lengths))} tokens"
+        source = torch.zeros(batch, width, dtype=torch.int64)
         for row, length in enumerate(lengths):
             source[row, :length] = torch.arange(3, 3 + length)
-        target = torch.arange(3, 3 + target_length).repeat(len(lengths), 1)
+        target = torch.arange(3, 3 + target_length).repeat(batch, 1)
         given = answer(source.clone(), target.clone())
         if not isinstance(given, tuple | list) or len(given) != 3:
-            raise Wrong(f"three masks are asked for, given {'nothing' if given is None else type(given).__name__}")
+            raise Wrong(f"return three masks, given {'nothing' if given is None else type(given).__name__}")
+
         padding, causal = (source != 0)[:, None, :], causal_mask(target_length)
-        no_future = "The source has no future to hide: it is all there."
-        for name, mask, expected, queries, causes in (
-            ("the encoder's mask", given[0], padding, width, {no_future: padding & causal_mask(width)}),
-            (
-                "the decoder's own mask",
-                given[1],
-                causal,
-                target_length,
-                {
-                    "It looks ahead, not back.": causal.mT,
-                    "A token may look at itself, too.": causal & ~causal.mT,
-                },
-            ),
-            (
-                "the mask of cross-attention",
-                given[2],
-                padding,
-                target_length,
-                {no_future: padding & causal_mask(width)[:, :target_length]},
-            ),
-        ):
-            if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-                raise Wrong(f"{name}: a mask is a tensor of True and False, given {getattr(mask, 'dtype', type(mask))}")
-            full = (len(lengths), queries, expected.shape[-1])
-            if mask.ndim != 3 or any(size not in (1, most) for size, most in zip(mask.shape, full)):
-                raise Wrong(
-                    f"{name} has shape {tuple(mask.shape)}, which does not fit (batch, query, key) = {full}. It needs "
-                    "three axes, of size 1 where it is the same for all: write mask[:, None, :]"
-                )
-            shared = {
-                "It is upside down: True is where a query may look.": ~expected,
-                "Nothing is hidden.": torch.ones_like(expected),
-            }
-            known = {cause: result.expand(full) for cause, result in (causes | shared).items()}
-            where = f"{name}, sentences of {', '.join(map(str, lengths))} tokens"
-            compare(mask.expand(full), expected.expand(full), where, known)
-    return "right: padding is hidden from both readers of the source, the future from the writer"
+        no_future = "The source has no future to hide: all of it is known from the start."
+        of_encoder = {no_future: padding & causal_mask(width)}
+        of_decoder = {
+            "A token attends to later tokens, not to earlier ones.": causal.mT,
+            "A token may attend to itself, too.": causal & ~causal.mT,
+        }
+        of_cross_attention = {no_future: padding & causal_mask(width)[:, :target_length]}
+        by_encoder, by_decoder, by_cross_attention = given
+        _check_mask(by_encoder, padding, (batch, width, width), "the encoder's mask", where, of_encoder)
+        shape = (batch, target_length, target_length)
+        _check_mask(by_decoder, causal, shape, "the decoder's own mask", where, of_decoder)
+        shape = (batch, target_length, width)
+        _check_mask(by_cross_attention, padding, shape, "the mask of cross-attention", where, of_cross_attention)
+    return "right: both attentions to the source leave padding out, and the decoder's tokens do not look ahead"
+
+
+def _check_mask(
+    mask: Any, expected: Tensor, full: tuple[int, ...], name: str, where: str, causes: dict[str, Tensor]
+) -> None:
+    """Raise Wrong unless the mask, expanded to the shape `full`, (batch, query, key), is the expected one."""
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        raise Wrong(f"{name}: a mask is a tensor of True and False, given {getattr(mask, 'dtype', type(mask))}")
+    if mask.ndim != 3 or any(size not in (1, most) for size, most in zip(mask.shape, full)):
+        raise Wrong(
+            f"{name} has shape {tuple(mask.shape)}, which does not fit (batch, query, key) = {full}. It needs "
+            "three axes, of size 1 where it is the same for all: write mask[:, None, :]"
+        )
+    known = causes | {
+        "The mask is inverted: True marks a key that the query attends to.": ~expected,
+        "Nothing is hidden.": torch.ones_like(expected),
+    }
+    expanded = {cause: result.expand(full) for cause, result in known.items()}
+    compare(mask.expand(full), expected.expand(full), f"{name}, {where}", expanded)
 
 
 @exercise
 def cache_numbers(answer: Answer) -> str:
     """cache_numbers(depth, width, source, target): numbers that the key-value cache of a decoder holds."""
-    for depth, width, source, target in ((6, 512, 1000, 1000), (2, 64, 20, 11), (1, 8, 3, 5)):
-        expected = depth * 2 * width * (source + target)
+    for depth, width, source, target in ((3, 64, 20, 11), (6, 512, 1000, 1000), (1, 8, 3, 5)):
+        of_a_token = depth * 2 * width
+        expected = of_a_token * (source + target)
+        with_the_product = of_a_token * source * target
         causes = {
             "For each token a key and a value.": expected // 2,
-            "Every layer has its own.": expected // depth if depth > 1 else None,
-            "The keys and values of the source are kept, too.": depth * 2 * width * target,
-            "The keys and values of the answer are kept, too.": depth * 2 * width * source,
-            "This counts bytes; asked for are numbers.": 4 * expected,
+            "Each layer has its own keys and values.": expected // depth,
+            "The keys and values of the source are kept, too.": of_a_token * target,
+            "The keys and values of the answer are kept, too.": of_a_token * source,
+            "This counts bytes; return how many numbers.": 4 * expected,
             "The cache holds no query.": expected // 2 * 3,
-            "It grows with the sum of the lengths, not with their product: weights are not kept.": depth
-            * 2
-            * width
-            * source
-            * target,
+            "It grows with the sum of the lengths, not with their product: weights are not kept.": with_the_product,
         }
-        causes = {cause: number for cause, number in causes.items() if number is not None}
-        where = f"{depth} layers of width {width}, {source} and {target} tokens"
+        where = f"{depth} layer{'s' * (depth > 1)} of width {width}, {source} and {target} tokens"
         compare(answer(depth, width, source, target), expected, where, causes)
     return "right, and heads make no difference: they share the width"

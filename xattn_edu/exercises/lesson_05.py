@@ -13,31 +13,22 @@ def cut_patches(answer: Answer) -> str:
     for batch, channel, height, width, patch in ((2, 3, 4, 6, 2), (1, 1, 6, 6, 3), (2, 2, 8, 4, 4), (1, 3, 4, 4, 1)):
         images = torch.arange(batch * channel * height * width).view(batch, channel, height, width).float()
         expected = vit.patchify(images, patch)
-        causes = {
-            "reshape alone runs along image rows, across patches.": images.reshape(expected.shape),
-            "Patches go down the columns: token 1 should stand right of token 0.": vit.patchify(
-                images.transpose(2, 3), patch
-            ),
-            "Inside a patch the channels come first: channel, row, column.": expected.view(
-                *expected.shape[:2], channel, patch * patch
-            )
-            .transpose(2, 3)
-            .reshape(expected.shape),
+        inside = expected.view(*expected.shape[:2], channel, patch, patch)
+        down_the_columns = vit.patchify(images.transpose(2, 3), patch)
+        channels_last = inside.permute(0, 1, 3, 4, 2)
+        columns_first = inside.transpose(3, 4)
+        both_down = down_the_columns.view(inside.shape).transpose(3, 4)
+        inside_before_which = images.view(batch, channel, patch, height // patch, patch, width // patch)
+        axes_exchanged = inside_before_which.permute(0, 3, 5, 1, 2, 4)
+        mistakes = {
+            "reshape alone runs along image rows, across patches.": images,
+            "Patches go down the columns: token 1 should stand right of token 0.": down_the_columns,
+            "Inside a patch the channels come first: channel, row, column.": channels_last,
+            "Inside a patch the rows come before the columns.": columns_first,
+            "Patches go down the columns, and inside a patch too.": both_down,
+            "Each axis splits into (which patch, which row inside), in this order.": axes_exchanged,
         }
-        tall = images.transpose(2, 3)
-        six = images.reshape(batch, channel, patch, height // patch, patch, width // patch)
-        causes |= {
-            "Inside a patch the rows come before the columns.": expected.view(-1, channel, patch, patch)
-            .transpose(2, 3)
-            .reshape(expected.shape),
-            "Patches go down the columns, and inside a patch too.": vit.patchify(tall, patch)
-            .view(-1, channel, patch, patch)
-            .transpose(2, 3)
-            .reshape(expected.shape),
-            "Each axis splits into (which patch, which row inside), in this order.": six.permute(
-                0, 3, 5, 1, 2, 4
-            ).reshape(expected.shape),
-        }
+        causes = {cause: result.reshape(expected.shape) for cause, result in mistakes.items()}
         where = f"images of {channel}x{height}x{width}, patch {patch}"
         compare(answer(images.clone(), patch), expected, where, causes)
     return "right, also for images that are not square"
@@ -52,30 +43,32 @@ def pre_norm_block(answer: Answer) -> str:
         for parameter in block.parameters():
             nn.init.normal_(parameter, std=0.5)
         tokens = torch.randn(batch, token, width, dtype=torch.double)
-        mixed = tokens + block.attention(block.norm1(tokens))
-        post = block.norm1(tokens + block.attention(tokens))
-        normed = block.norm1(tokens)
-        causes = {
-            "The residual adds what was there before the norm: z, not LN(z).": _then_mlp(
-                block, normed + block.attention(normed)
-            ),
-            "The second norm is block.norm2.": mixed + block.mlp(block.norm1(mixed)),
-            "The second residual adds z', not z.": tokens + block.mlp(block.norm2(mixed)),
-            "The first residual is missing: z' = z + ...": _then_mlp(block, block.attention(block.norm1(tokens))),
-            "The second residual is missing: z'' = z' + ...": block.mlp(block.norm2(mixed)),
-            "No norm before the attention.": _then_mlp(block, tokens + block.attention(tokens)),
-            "No norm before the MLP.": mixed + block.mlp(mixed),
-            "The MLP should start from z', not from z.": mixed + block.mlp(block.norm2(tokens)),
-            "This is post-norm, as in the first Transformer: here the norm stands inside the branch.": block.norm2(
-                post + block.mlp(post)
-            ),
-        }
-        compare(answer(tokens.clone(), block), block(tokens)[0], f"{token} tokens, width {width}", causes)
+        causes = _block_causes(block, tokens)
+        where = f"{token} token{'s' * (token > 1)}, width {width}"
+        compare(answer(tokens.clone(), block), block(tokens)[0], where, causes)
     return "right, equal to the library's block"
 
 
-def _then_mlp(block: vit.Block, tokens: Tensor) -> Tensor:
-    return tokens + block.mlp(block.norm2(tokens))
+def _block_causes(block: vit.Block, tokens: Tensor) -> dict[str, Tensor]:
+    def then_mlp(mixed: Tensor) -> Tensor:
+        return mixed + block.mlp(block.norm2(mixed))
+
+    normed = block.norm1(tokens)
+    attended = block.attention(normed)
+    mixed = tokens + attended
+    first_post_norm = block.norm1(tokens + block.attention(tokens))
+    post_norm = block.norm2(first_post_norm + block.mlp(first_post_norm))
+    return {
+        "The residual adds the tokens before the norm: z, not LN(z).": then_mlp(normed + attended),
+        "The second norm is block.norm2.": mixed + block.mlp(block.norm1(mixed)),
+        "The second residual adds z', not z.": tokens + block.mlp(block.norm2(mixed)),
+        "The first residual is missing: z' = z + ...": then_mlp(attended),
+        "The second residual is missing: z'' = z' + ...": block.mlp(block.norm2(mixed)),
+        "No norm before the attention.": then_mlp(tokens + block.attention(tokens)),
+        "No norm before the MLP.": mixed + block.mlp(mixed),
+        "The MLP should start from z', not from z.": mixed + block.mlp(block.norm2(tokens)),
+        "This is post-norm, as in the first Transformer: in ViT the norm stands inside the branch.": post_norm,
+    }
 
 
 @exercise
@@ -84,18 +77,21 @@ def vit_parameters(answer: Answer) -> str:
     for image_size, patch, width, depth, classes in ((28, 7, 16, 3, 10), (32, 8, 24, 2, 5), (28, 4, 64, 1, 7)):
         model = vit.ViT(image_size, patch, width, depth, heads=1, classes=classes)
         expected = sum(p.numel() for p in model.parameters())
+        without_one_vector, without_two_vectors = expected - width, expected - 2 * width
+        half_the_norms = expected - (depth * 2 + 1) * width
+        four_vectors_a_block = expected - depth * 4 * width
+        without_mlp_biases = expected - depth * 5 * width
         causes = {
-            "One vector as wide as the model is missing: the patch embedding's bias, the class token, or its position?": (
-                expected - width
+            "One vector of the model's width is missing: the embedding's bias, the class token, or its position?": (
+                without_one_vector
             ),
-            "Two vectors as wide as the model are missing: the last norm, or the class token and its position?": (
-                expected - 2 * width
+            "Two vectors of the model's width are missing: the last norm, or the class token and its position?": (
+                without_two_vectors
             ),
             "Position embeddings are missing.": expected - model.positions.numel(),
-            "In each block 4 vectors are missing: attention's four biases, or the two norms?": expected
-            - depth * 4 * width,
-            "A norm has a weight and a bias: half of them are missing.": expected - (depth * 2 + 1) * width,
-            "The MLP's two layers have biases: one 4 widths wide, one 1 wide.": expected - depth * 5 * width,
+            "In each block 4 vectors are missing: attention's four biases, or the two norms?": four_vectors_a_block,
+            "A norm has a weight and a bias: half of them are missing.": half_the_norms,
+            "The MLP's two layers have biases: 4 x width and width numbers.": without_mlp_biases,
             "The head has a bias.": expected - classes,
         }
         where = f"image {image_size}, patch {patch}, width {width}, depth {depth}, {classes} classes"

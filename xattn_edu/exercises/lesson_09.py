@@ -1,7 +1,7 @@
 """Checks of the exercises in lesson 9, what it costs."""
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -9,6 +9,61 @@ import torch
 from xattn_edu.exercises.checking import Answer, compare, exercise
 from xattn_edu.measure.costs import count
 from xattn_edu.models import crossvit
+
+
+class _Branch(NamedTuple):
+    """One branch of a CrossViT and the multiply-accumulates of its parts."""
+
+    width: int
+    patches: int
+    patch_size: int
+    depth: int
+
+    def embedding(self, channels: int = 3) -> int:
+        return channels * self.patch_size**2 * self.width * self.patches
+
+    def linear_layer(self, tokens: int) -> int:
+        """One linear layer from the width to itself, on so many tokens."""
+        return tokens * self.width**2
+
+    def products(self, tokens: int) -> int:
+        """The two products of self-attention."""
+        return 2 * tokens**2 * self.width
+
+    def blocks(self, tokens: int, ratio: int) -> int:
+        """The blocks in one multi-scale encoder: four projections, a feed-forward of 2 r d^2, two products."""
+        return self.depth * ((4 + 2 * ratio) * self.linear_layer(tokens) + self.products(tokens))
+
+    def fusion(self, tokens: int, queries: int = 1) -> int:
+        """The attention of a fusion with so many tokens as keys, without f and g."""
+        projections = 2 * self.linear_layer(tokens) + 2 * self.linear_layer(queries)
+        return projections + 2 * queries * tokens * self.width
+
+
+@exercise
+def crossvit_macs(answer: Answer) -> str:
+    """crossvit_macs(widths, patches, patch_sizes, depths, mlp_ratio, encoders, classes): MACs of a whole CrossViT."""
+    expected = 0
+    for images, patch_sizes, widths, depths, ratio, encoders, classes in (
+        ((24, 32), (4, 8), (8, 12), (1, 2), 3, 2, 7),
+        ((30, 24), (3, 6), (16, 10), (2, 3), 4, 3, 10),
+        ((240, 224), (12, 16), (192, 384), (1, 4), 4, 3, 1000),
+    ):
+        expected = _counted_crossvit(images, patch_sizes, widths, depths, ratio, encoders, classes)
+        patches = tuple((image // patch) ** 2 for image, patch in zip(images, patch_sizes))
+        branches = [_Branch(*sizes) for sizes in zip(widths, patches, patch_sizes, depths)]
+        causes = _causes_in_branches(expected, branches, ratio, encoders)
+        causes |= _causes_in_repeats(expected, branches, ratio, encoders)
+        causes |= {
+            "The heads are missing.": expected - classes * sum(widths),
+            "Each branch has its own head: S's is missing.": expected - classes * widths[0],
+            "Each branch has its own head: L's is missing.": expected - classes * widths[1],
+            "A multiply-add counts once, as in the papers.": 2 * expected,
+        }
+        where = f"widths {widths}, patches {patches}, depths {depths}, {encoders} encoders"
+        given = answer(widths, patches, patch_sizes, depths, ratio, encoders, classes)
+        compare(given, expected, where, causes)
+    return f"right, to the last multiply-add; CrossViT-S has {expected:,}"
 
 
 @functools.cache
@@ -28,68 +83,52 @@ def _counted_crossvit(
         return count(model, torch.empty(1, 3, image_sizes[0], image_sizes[0])).macs
 
 
-@exercise
-def crossvit_macs(answer: Answer) -> str:
-    """crossvit_macs(widths, patches, patch_sizes, depths, mlp_ratio, encoders, classes): MACs of a whole CrossViT."""
-    expected = 0
-    for images, patch_sizes, widths, depths, ratio, encoders, classes in (
-        ((24, 32), (4, 8), (8, 12), (1, 2), 3, 2, 7),
-        ((30, 24), (3, 6), (16, 10), (2, 3), 4, 3, 10),
-        ((240, 224), (12, 16), (192, 384), (1, 4), 4, 3, 1000),
-    ):
-        expected = _counted_crossvit(images, patch_sizes, widths, depths, ratio, encoders, classes)
-        patches = tuple((image // patch) ** 2 for image, patch in zip(images, patch_sizes))
-        branches = list(zip(widths, patches, patch_sizes, depths))
+def _causes_in_branches(expected: int, branches: list[_Branch], ratio: int, encoders: int) -> dict[str, int]:
+    """Mistakes in a block, in the attention of a fusion, or in the patch embedding."""
 
-        def blocks(extra: int = 1, r: int = ratio, sides: Any = branches) -> int:
-            return sum(
-                depth * ((4 + 2 * r) * (n + extra) * d**2 + 2 * (n + extra) ** 2 * d) for d, n, _, depth in sides
-            )
+    def of_blocks(class_tokens: int = 1, r: int = ratio) -> int:
+        return encoders * sum(b.blocks(class_tokens + b.patches, r) for b in branches)
 
-        def asking(extra: int = 1, sides: Any = branches) -> int:
-            return sum(2 * (n + extra) * d**2 + 2 * d**2 + 2 * (n + extra) * d for d, n, _, _ in sides)
+    blocks = of_blocks()
+    no_class_token = blocks - of_blocks(class_tokens=0)
+    no_class_token_as_key = encoders * sum(b.fusion(1 + b.patches) - b.fusion(b.patches) for b in branches)
+    all_queries = encoders * sum(b.fusion(1 + b.patches, 1 + b.patches) - b.fusion(1 + b.patches) for b in branches)
+    one_product = encoders * sum(b.depth * b.products(1 + b.patches) // 2 for b in branches)
+    one_projection = encoders * sum(b.depth * b.linear_layer(1 + b.patches) for b in branches)
+    one_token_embedded = sum(b.embedding() // b.patches for b in branches)
+    embedding, grey = sum(b.embedding() for b in branches), sum(b.embedding(channels=1) for b in branches)
+    of_patches_alone = expected - no_class_token - no_class_token_as_key
+    return {
+        "The class token is a token, too: blocks work on 1 + patches of them.": expected - no_class_token,
+        "The class token is a token, too, in blocks and in fusions.": of_patches_alone,
+        "The class token is a key, too, in the fusions.": expected - no_class_token_as_key,
+        "The class token is not made from a patch: the embedding makes one token a patch.": (
+            expected + one_token_embedded
+        ),
+        "Attention has two products, q k^T and A v: 2 T^2 d.": expected - one_product,
+        "The feed-forward has two linear layers: 2 r d^2 for each token.": expected - ratio * one_projection,
+        "Attention has four projections: query, key, value and output.": expected - one_projection,
+        "The ratio r of the feed-forward is an argument; it is not always 4.": expected - blocks + of_blocks(r=4),
+        "Only the class token is a query in a fusion: one query, not one for each token.": expected + all_queries,
+        "The patch embeddings are missing.": expected - embedding,
+        "An image has three channels: a patch is 3 p^2 numbers.": expected - embedding + grey,
+    }
 
-        once = blocks()
-        f_and_g = 4 * widths[0] * widths[1]
-        fusion = asking() + f_and_g
-        embedding = sum(3 * p**2 * d * n for d, n, p, _ in branches)
-        no_class_token = encoders * (once - blocks(extra=0))
-        causes = {
-            "The class token is a token, too: blocks work on 1 + patches of them.": expected - no_class_token,
-            "The class token is a token, too, in blocks and in fusions.": expected
-            - no_class_token
-            - encoders * (asking() - asking(extra=0)),
-            "The class token is not made from a patch: the patch embedding makes one token a patch.": expected
-            + sum(3 * p**2 * d for d, _, p, _ in branches),
-            "Attention has two products, q k^T and A v: 2 T^2 d.": expected
-            - encoders * sum(depth * (n + 1) ** 2 * d for d, n, _, depth in branches),
-            "The feed-forward has two linear layers: 2 r d^2 for each token.": expected
-            - encoders * sum(depth * ratio * (n + 1) * d**2 for d, n, _, depth in branches),
-            "Attention has four projections: query, key, value and output.": expected
-            - encoders * sum(depth * (n + 1) * d**2 for d, n, _, depth in branches),
-            "The ratio r of the feed-forward is an argument; it is not always 4.": expected
-            + encoders * (blocks(r=4) - once),
-            "depths are the blocks in *one* multi-scale encoder; there are `encoders`.": expected
-            - (encoders - 1) * once,
-            "There is a fusion in each multi-scale encoder.": expected - (encoders - 1) * fusion,
-            "Blocks and fusions are there once for each multi-scale encoder.": expected
-            - (encoders - 1) * (once + fusion),
-            "The fusions are missing.": expected - encoders * fusion,
-            "f and g are missing in the fusions.": expected - encoders * f_and_g,
-            "f and g stand in both directions of a fusion.": expected - encoders * f_and_g // 2,
-            "Only the class token asks in a fusion: one query, not one for each token.": expected
-            + encoders * sum(2 * n * d**2 + 2 * (1 + n) * n * d for d, n, _, _ in branches),
-            "The heads are missing.": expected - classes * sum(widths),
-            "Each branch has its own head: S's is missing.": expected - classes * widths[0],
-            "Each branch has its own head: L's is missing.": expected - classes * widths[1],
-            "The patch embeddings are missing.": expected - embedding,
-            "An image has three channels: a patch is 3 p^2 numbers.": expected - embedding * 2 // 3,
-            "A multiply-add counts once, as in the papers.": 2 * expected,
-        }
-        where = f"widths {widths}, patches {patches}, depths {depths}, {encoders} encoders"
-        given = answer(widths, patches, patch_sizes, depths, ratio, encoders, classes)
-        compare(given, expected, where, causes)
-    return f"right, to the last multiply-add; CrossViT-S has {expected:,}"
+
+def _causes_in_repeats(expected: int, branches: list[_Branch], ratio: int, encoders: int) -> dict[str, int]:
+    """Mistakes in how often blocks and fusions are counted, and in f and g."""
+    blocks = sum(b.blocks(1 + b.patches, ratio) for b in branches)
+    f_and_g = 4 * branches[0].width * branches[1].width  # both directions
+    fusion = sum(b.fusion(1 + b.patches) for b in branches) + f_and_g
+    more = encoders - 1
+    return {
+        "depths are the blocks in *one* multi-scale encoder; there are `encoders`.": expected - more * blocks,
+        "There is a fusion in each multi-scale encoder.": expected - more * fusion,
+        "Blocks and fusions are there once for each multi-scale encoder.": expected - more * (blocks + fusion),
+        "The fusions are missing.": expected - encoders * fusion,
+        "f and g are missing in the fusions.": expected - encoders * f_and_g,
+        "f and g stand in both directions of a fusion.": expected - encoders * f_and_g // 2,
+    }
 
 
 @exercise
@@ -100,44 +139,52 @@ def pareto_frontier(answer: Answer) -> str:
         cost, accuracy = draw.integers(1, grid, models) * 1.5, 70.0 + draw.integers(1, grid, models)
         if models > 10:  # two models that are the same, on the frontier
             cost[[2, 9]], accuracy[[2, 9]] = 0.5, 70.0
+        # In row i and column j: how model j compares with model i.
         cheaper, better = cost < cost[:, None], accuracy > accuracy[:, None]
         no_dearer, no_worse = cost <= cost[:, None], accuracy >= accuracy[:, None]
-        expected = ~(no_dearer & no_worse & (cheaper | better)).any(axis=1)
-        others = ~np.eye(models, dtype=bool)
+        expected = _unbeaten(no_dearer & no_worse & (cheaper | better))
+        another = ~np.eye(models, dtype=bool)
         best_so_far = np.maximum.accumulate(accuracy)
+
+        strictly_both = _unbeaten(cheaper & better)
+        strictly_cheaper, strictly_better = _unbeaten(cheaper & no_worse), _unbeaten(no_dearer & better)
+        twins_out = _unbeaten(no_dearer & no_worse & another)
+        as_if_sorted = np.append(True, accuracy[1:] > best_so_far[:-1])
+        dearer_is_better = _unbeaten(~cheaper & no_worse & (~no_dearer | better))
         causes = {
-            "It is upside down: True is for a model that is *not* beaten.": ~expected,
-            "As accurate and cheaper is better, too, and so is as cheap and more accurate: mind the ties.": ~(
-                cheaper & better
-            ).any(axis=1),
-            "As cheap and more accurate is better, too.": ~(cheaper & no_worse).any(axis=1),
-            "As accurate and cheaper is better, too.": ~(no_dearer & better).any(axis=1),
-            "A model does not beat itself.": np.zeros(models, dtype=bool),
-            "Two models with the same cost and accuracy: neither beats the other, both stay.": ~(
-                no_dearer & no_worse & others
-            ).any(axis=1),
-            "The models do not come sorted by cost.": np.append(True, accuracy[1:] > best_so_far[:-1]),
-            "A high cost is bad, not good.": ~((cost >= cost[:, None]) & no_worse & ((cost > cost[:, None]) | better)).any(
-                axis=1
+            "The result is inverted: True is for a model that is *not* beaten.": ~expected,
+            "With equal accuracy the cheaper model wins, with equal cost the more accurate one: mind the ties.": (
+                strictly_both
             ),
-        }  # fmt: skip
+            "As cheap and more accurate is better, too.": strictly_cheaper,
+            "As accurate and cheaper is better, too.": strictly_better,
+            "A model does not beat itself.": np.zeros(models, dtype=bool),
+            "Two models with the same cost and accuracy: neither beats the other, both stay.": twins_out,
+            "The models do not come sorted by cost.": as_if_sorted,
+            "A high cost is bad, not good.": dearer_is_better,
+        }
         given = answer(cost.copy(), accuracy.copy())
         given = given if given is None else np.asarray(given)
         compare(given, expected, f"{models} model{'s' * (models > 1)}", causes)
-    return "right, ties and twins included"
+    return "right, also for ties and for equal models"
+
+
+def _unbeaten(beats: np.ndarray) -> np.ndarray:
+    """True for each row without a True: for each model that no model beats."""
+    return np.logical_not(beats.any(axis=1))
 
 
 @exercise
 def intensity(answer: Answer) -> str:
     """intensity(tokens, inputs, outputs): multiply-adds of a linear layer for each byte it moves, in float32."""
     for tokens, inputs, outputs in ((197, 384, 1536), (1, 384, 192), (3, 5, 2)):
-        numbers = [tokens * inputs, inputs * outputs, tokens * outputs]
-        macs, moved = tokens * inputs * outputs, sum(numbers)
+        numbers_in, weights, numbers_out = tokens * inputs, inputs * outputs, tokens * outputs
+        macs, moved = tokens * inputs * outputs, numbers_in + weights + numbers_out
         causes = {
             "A number in float32 has four bytes.": macs / moved,
-            "The weights must be read, too.": macs / (4 * (moved - numbers[1])),
-            "What comes out must be written, too.": macs / (4 * (moved - numbers[2])),
-            "What comes in must be read, too.": macs / (4 * (moved - numbers[0])),
+            "The weights must be read, too.": macs / (4 * (moved - weights)),
+            "The outputs must be written, too.": macs / (4 * (moved - numbers_out)),
+            "The inputs must be read, too.": macs / (4 * (moved - numbers_in)),
             "A multiply-add counts once.": 2 * macs / (4 * moved),
             "Multiply-adds for each byte, not bytes for each multiply-add.": 4 * moved / macs,
         }

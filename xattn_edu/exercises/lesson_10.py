@@ -1,56 +1,66 @@
 """Checks of the exercises in lesson 10, referring segmentation."""
 
-import functools
 import math
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xattn_edu.exercises.checking import Answer, Wrong, compare, exercise
+from xattn_edu.exercises.checking import Answer, Wrong, compare, exercise, known_cause, refuse_none
 from xattn_edu.models.attention import MultiHeadAttention
+
+_VOCABULARY = frozenset(
+    "play ##ing ##ground ##er un ##play ##able red ##r ##e ##d r e a".split()
+    + "ab abc ##cd ##c ##d ##de ##f 나 나무 ##무 ##가 ##들 ##이 ##들이".split()
+)
+_WORDS = (
+    "play playing playground playerer unplayable red redder ree abcd abcde abf".split()
+    + "나무가 나무들이 나이 xylophone playx xplay a abab".split()
+)
 
 
 @exercise
 def word_pieces(answer: Answer) -> str:
     """word_pieces(word, vocabulary): the word cut from the left into the longest pieces that are known."""
-    known = {"play", "##ing", "##ground", "##er", "un", "##play", "##able", "red", "##r", "##e", "##d", "r", "e", "a"}
-    known |= {"ab", "abc", "##cd", "##c", "##d", "##de", "##f", "나", "나무", "##무", "##가", "##들", "##이", "##들이"}
-    words = ["play", "playing", "playground", "playerer", "unplayable", "red", "redder", "ree", "abcd", "abcde", "abf"]
-    words += ["나무가", "나무들이", "나이", "xylophone", "playx", "xplay", "a", "abab"]
-    for word in words:
-        given, expected = answer(word, set(known)), _greedy(word, known)
-        if given is None:
-            raise Wrong("it returns None: is the return statement missing?")
-        if list(given) == expected:
+    for word in _WORDS:
+        given = answer(word, set(_VOCABULARY))
+        refuse_none(given)
+        given, expected = list(given), _whole_or_unknown(_cut(word))
+        if given == expected:
             continue
+        pieces, whole = _cut(word)
         causes = {
             "Pieces inside a word carry ##, the first does not.": [piece.removeprefix("##") for piece in expected],
-            "The longest piece that fits comes first, not the shortest.": _greedy(word, known, shortest=True),
-            "What cannot be cut to its end is [UNK] as a whole, nothing of it is kept.": [
-                piece for piece in _greedy(word, known, keep=True) if piece != "[UNK]"
-            ],
-            "What cannot be cut to its end is one [UNK], not [UNK] behind its pieces.": _greedy(word, known, keep=True),
-            "A piece inside a word is looked up with its ##.": _greedy(word, known, inner=""),
+            "The longest piece that fits comes first, not the shortest.": _whole_or_unknown(_cut(word, shortest=True)),
+            "If a word cannot be cut to its end, the whole word is [UNK]: no piece of it is kept.": pieces,
+            "If a word cannot be cut to its end, it is one [UNK], not [UNK] behind its pieces.": (
+                pieces if whole else [*pieces, "[UNK]"]
+            ),
+            "A piece inside a word is looked up with its ##.": _whole_or_unknown(_cut(word, inner="")),
         }
-        cause = next((cause for cause, result in causes.items() if list(given) == result), "")
-        raise Wrong(f"{word!r}: expected {expected}, given {list(given)}. {cause}".rstrip())
+        cause = next((cause for cause, result in causes.items() if given == result), "")
+        raise Wrong(f"{word!r}: expected {expected}, given {given}. {cause}".rstrip())
     return "right: the longest known piece, again and again, or [UNK]"
 
 
-def _greedy(word: str, known: set[str], shortest: bool = False, keep: bool = False, inner: str = "##") -> list[str]:
-    """WordPiece; the arguments make the mistakes."""
+def _cut(word: str, shortest: bool = False, inner: str = "##") -> tuple[list[str], bool]:
+    """Cut known pieces from the left until none fits; also whether they reach the end of the word."""
     pieces: list[str] = []
     start = 0
     while start < len(word):
-        ends = range(start + 1, len(word) + 1) if shortest else range(len(word), start, -1)
-        fits = (end for end in ends if (inner if start else "") + word[start:end] in known)
-        end = next(fits, None)
-        if end is None:
-            return [*pieces, "[UNK]"] if keep else ["[UNK]"]
-        pieces.append((inner if start else "") + word[start:end])
+        prefix = inner if start else ""
+        ends = [end for end in range(start + 1, len(word) + 1) if prefix + word[start:end] in _VOCABULARY]
+        if not ends:
+            return pieces, False
+        end = min(ends) if shortest else max(ends)
+        pieces.append(prefix + word[start:end])
         start = end
-    return pieces
+    return pieces, True
+
+
+def _whole_or_unknown(cut: tuple[list[str], bool]) -> list[str]:
+    pieces, whole = cut
+    return pieces if whole else ["[UNK]"]
 
 
 @exercise
@@ -60,45 +70,44 @@ def overall_and_mean_iou(answer: Answer) -> str:
         draw = torch.Generator().manual_seed(seed)
         sizes = torch.rand(shape[0], 1, 1, generator=draw)
         predicted, target = (torch.rand(shape, generator=draw) < sizes for _ in range(2))
-        if seed:  # one of them predicted as empty, and empty it is
+        if seed:  # the first expression has no referent, and the predicted mask is empty, too
             predicted[0] = target[0] = False
-        inter = (predicted & target).sum(dim=(1, 2)).double()
+        intersection = (predicted & target).sum(dim=(1, 2)).double()
         union = (predicted | target).sum(dim=(1, 2)).double()
-        both = predicted.sum(dim=(1, 2)).double() + target.sum(dim=(1, 2))
-        oiou = (inter.sum() / union.sum().clamp(min=1)).item()
-        expected = oiou, (inter / union.clamp(min=1)).mean().item()
+        expected = _overall_and_mean(intersection, union)
         given = answer(predicted.clone(), target.clone())
         if given is None or not isinstance(given, tuple) or len(given) != 2:
             raise Wrong("return two numbers: the overall IoU, then the mean IoU")
         where, numbers = f"masks of shape {shape}", tuple(float(number) for number in given)
         if not all(map(math.isfinite, numbers)):
             raise Wrong(f"{where}: given {numbers}: two empty masks have the union 0; their IoU counts as 0")
-        if np.allclose(numbers, expected, rtol=1e-5, atol=1e-7):
-            continue
-        causes = {
-            "Overall first, then the mean.": expected[::-1],
-            "That is the Dice coefficient: the union counts the intersection once.": (
-                (2 * inter.sum() / both.sum().clamp(min=1)).item(),
-                (2 * inter / both.clamp(min=1)).mean().item(),
-            ),
-            "The sum of both areas counts their intersection twice: it is not the union.": (
-                (inter.sum() / both.sum().clamp(min=1)).item(),
-                (inter / both.clamp(min=1)).mean().item(),
-            ),
-            "Two empty masks count as IoU 0, as in the published evaluation.": (
-                oiou,
-                torch.where(union > 0, inter / union.clamp(min=1), 1.0).mean().item(),
-            ),
-            "Two empty masks count as IoU 0; they are not left out.": (
-                oiou,
-                (inter / union.clamp(min=1))[union > 0].sum().item() / max(1, int((union > 0).sum())),
-            ),
-            "The overall IoU adds up all intersections and all unions before it divides.": (expected[1], expected[1]),
-            "The mean IoU divides for each expression, and then takes the mean.": (oiou, oiou),
-        }
-        cause = next((cause for cause, pair in causes.items() if np.allclose(numbers, pair, rtol=1e-5, atol=1e-7)), "")
-        raise Wrong(f"{where}: expected {expected[0]:.4f} and {expected[1]:.4f}, given {numbers}. {cause}".rstrip())
+        if not np.allclose(numbers, expected, rtol=1e-5, atol=1e-7):
+            areas = predicted.sum(dim=(1, 2)).double() + target.sum(dim=(1, 2))
+            cause = known_cause(numbers, _iou_causes(intersection, union, areas), atol=1e-7)
+            raise Wrong(f"{where}: expected {expected[0]:.4f} and {expected[1]:.4f}, given {numbers}. {cause}".rstrip())
     return "right, empty masks included"
+
+
+def _overall_and_mean(intersection: Tensor, union: Tensor) -> tuple[float, float]:
+    overall = intersection.sum() / union.sum().clamp(min=1)
+    return overall.item(), (intersection / union.clamp(min=1)).mean().item()
+
+
+def _iou_causes(intersection: Tensor, union: Tensor, areas: Tensor) -> dict[str, tuple[float, float]]:
+    overall, mean = _overall_and_mean(intersection, union)
+    each, not_empty = intersection / union.clamp(min=1), union > 0
+    empty_as_one = torch.where(not_empty, each, 1.0).mean().item()
+    empty_left_out = each[not_empty].sum().item() / max(1, int(not_empty.sum()))
+    by_areas = _overall_and_mean(intersection, areas)
+    return {
+        "Overall first, then the mean.": (mean, overall),
+        "That is the Dice coefficient: the union counts the intersection once.": (2 * by_areas[0], 2 * by_areas[1]),
+        "The sum of both areas counts their intersection twice: it is not the union.": by_areas,
+        "Two empty masks count as IoU 0, as in the papers' evaluation.": (overall, empty_as_one),
+        "Two empty masks count as IoU 0; they are not left out.": (overall, empty_left_out),
+        "The overall IoU adds up all intersections and all unions before it divides.": (mean, mean),
+        "The mean IoU divides for each expression, and then takes the mean.": (overall, overall),
+    }
 
 
 @exercise
@@ -113,27 +122,27 @@ def pixels_ask_words(answer: Answer) -> str:
         words = torch.randn(batch, length, words_width, dtype=torch.double)
         mask = torch.arange(length) < torch.tensor([[length - 1], [length - 2]])[:batch]
 
-        ask = functools.partial(_pixels_ask, layer, words)
-        given, expected = answer(layer, maps.clone(), words.clone(), mask.clone()), ask(maps, mask[:, None])
+        given, expected = answer(layer, maps.clone(), words.clone(), mask.clone()), _attend(layer, maps, words, mask)
         if not isinstance(given, tuple) or len(given) != 2:
             raise Wrong("return two tensors: the maps (batch, width, row, column) and the weights")
-        mistakes = {
-            "Padding is looked at: the mask is missing.": ask(maps, None),
-            "The mask is upside down: True is where a word counts.": ask(maps, ~mask[:, None]),
-        }
-        if rows == columns:
-            turned = ask(maps.transpose(2, 3), mask[:, None])
-            mistakes["Rows and columns changed places."] = turned[0], turned[1]
         scrambled = maps.reshape(batch, rows * columns, width)
         output, weights = layer(scrambled, words, mask[:, None], return_weights=True)
-        cut = output.reshape(maps.shape), weights.unflatten(2, (rows, columns))
-        mistakes["A reshape does not turn axes: channels were cut up; flatten, then transpose."] = cut
+        mistakes = {
+            "The pixels attend to padding: the mask is missing.": _attend(layer, maps, words, mask | True),
+            "The mask is inverted: True marks a word, False marks padding.": _attend(layer, maps, words, ~mask),
+            "A reshape does not exchange axes, it cuts up the channels: flatten, then transpose.": (
+                output.reshape(maps.shape),
+                weights.unflatten(2, (rows, columns)),
+            ),
+        }
+        if rows == columns:
+            mistakes["Rows and columns changed places."] = _attend(layer, maps.transpose(2, 3), words, mask)
         for number, name in enumerate(("maps", "weights")):
             causes = {cause: result[number] for cause, result in mistakes.items()}
             compare(given[number], expected[number], f"{name}, {rows} x {columns} places, {heads} heads", causes)
-    return "right: each place has asked the words, and none of them looked at padding"
+    return "right: each place attends to the words, and none of them to padding"
 
 
-def _pixels_ask(layer: MultiHeadAttention, words: Tensor, maps: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    output, weights = layer(maps.flatten(2).transpose(1, 2), words, mask, return_weights=True)
-    return output.transpose(1, 2).unflatten(2, maps.shape[2:]), weights.unflatten(2, maps.shape[2:])
+def _attend(layer: MultiHeadAttention, maps: Tensor, words: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    output, weights = layer(maps.flatten(2).mT, words, mask[:, None], return_weights=True)
+    return output.mT.unflatten(2, maps.shape[2:]), weights.unflatten(2, maps.shape[2:])

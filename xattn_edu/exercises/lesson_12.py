@@ -6,14 +6,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xattn_edu.exercises.checking import Answer, Wrong, compare, exercise, two
+from xattn_edu.exercises.checking import Answer, Wrong, compare, exercise, known_cause, two
 from xattn_edu.measure.intervals import mean_interval
 from xattn_edu.models.pwam import LanguagePathway, PixelWordAttention
 
 
 @exercise
 def lavt_stage(answer: Answer) -> str:
-    """lavt_stage(blocks, fusion, pathway, norm, maps, words, mask): what goes to the decoder, and what goes on."""
+    """lavt_stage(blocks, fusion, pathway, norm, maps, words, mask): for the decoder, and for the next stage."""
     for batch, rows, columns, width, words_width in ((2, 3, 4, 8, 6), (1, 5, 2, 6, 4)):
         torch.manual_seed(30)
         blocks = nn.Sequential(nn.Linear(width, width), nn.Tanh())
@@ -26,30 +26,37 @@ def lavt_stage(answer: Answer) -> str:
 
         vision = blocks(maps)
         fused = fusion(vision, words, mask)
-        onward = pathway(vision, fused)
-        expected, gated = (norm(fused), onward), onward - vision
-        mistakes = {
-            "The decoder gets F itself: the gate is only for what goes on.": (norm(gated), onward),
-            "The decoder gets F, what the words said, not E, what goes on.": (norm(onward), onward),
-            "The norm on the way to the decoder is missing.": (fused, onward),
-            "The norm is on the way to the decoder; what goes on is not normed.": (norm(fused), norm(onward)),
-            "What goes on is V + gate(F) * F: did you return the gated F alone?": (norm(fused), gated),
-            "What goes on passes the gate: V + F is the row without it.": (norm(fused), vision + fused),
-            "The words have no part in what goes on.": (norm(fused), vision),
-            "PWAM reads V, what the blocks made, not what came into the stage.": (
-                norm(fusion(maps, words, mask)),
-                pathway(vision, fusion(maps, words, mask)),
-            ),
-            "The blocks come first.": (norm(fusion(maps, words, mask)), pathway(maps, fusion(maps, words, mask))),
-            "pathway(V, F) adds V itself.": (norm(fused), vision + onward),
-            "pathway takes V first, then F.": (norm(fused), pathway(fused, vision)),
-            "Return what goes to the decoder first.": (onward, norm(fused)),
-        }
+        expected = norm(fused), pathway(vision, fused)
+        mistakes = _stage_mistakes(norm, pathway, maps, vision, fused, fusion(maps, words, mask))
         given = two(answer(blocks, fusion, pathway, norm, maps.clone(), words.clone(), mask.clone()), "decoder's and E")
         for number, name in enumerate(("to the decoder", "onward")):
             causes = {cause: result[number] for cause, result in mistakes.items()}
             compare(given[number], expected[number], f"{name}, {rows} x {columns} pixels", causes)
-    return "right: the decoder hears what the words said, the next stage a gated share of it"
+    return "right: the decoder gets F, normed, and the next stage V plus the gated F"
+
+
+def _stage_mistakes(
+    norm: nn.Module, pathway: nn.Module, maps: Tensor, vision: Tensor, fused: Tensor, fused_from_maps: Tensor
+) -> dict[str, tuple[Tensor, Tensor]]:
+    to_decoder, onward = norm(fused), pathway(vision, fused)
+    gated = onward - vision
+    from_maps = norm(fused_from_maps), pathway(vision, fused_from_maps)
+    without_blocks = norm(fused_from_maps), pathway(maps, fused_from_maps)
+    return {
+        "The decoder gets F itself: the gate is only for the next stage.": (norm(gated), onward),
+        "The decoder gets F, from the words, not E, which goes on to the next stage.": (norm(onward), onward),
+        "The decoder gets F, from the words, not V.": (norm(vision), onward),
+        "The norm on the way to the decoder is missing.": (fused, onward),
+        "The norm is for the decoder alone; E goes on without a norm.": (to_decoder, norm(onward)),
+        "E is V + gate(F) * F: did you return the gated F alone?": (to_decoder, gated),
+        "E is V + gate(F) * F: V + F is the ablation's row without the gate.": (to_decoder, vision + fused),
+        "The words have no part in E.": (to_decoder, vision),
+        "PWAM takes V, the output of the blocks, not the input of the stage.": from_maps,
+        "The blocks come first.": without_blocks,
+        "pathway(V, F) adds V itself.": (to_decoder, vision + onward),
+        "pathway takes V first, then F.": (to_decoder, pathway(fused, vision)),
+        "Return the maps for the decoder first.": (onward, to_decoder),
+    }
 
 
 @exercise
@@ -63,76 +70,79 @@ def join_levels(answer: Answer) -> str:
         torch.manual_seed(31)
         coarse, fine = torch.randn(batch, widths[0], *small), torch.randn(batch, widths[1], *large)
         convolutions = nn.Conv2d(sum(widths), 3, kernel_size=3, padding=1)
+        resized = _resized(coarse, fine, mode="bilinear", align_corners=True)
+        corners_apart = _resized(coarse, fine, mode="bilinear", align_corners=False)
+        nearest = _resized(coarse, fine, mode="nearest")
 
-        def joined(order: int = 1, coarse: Tensor = coarse, fine: Tensor = fine, **how: Any) -> Tensor:
-            resized = nn.functional.interpolate(coarse, fine.shape[2:], **how)
-            return torch.cat([resized, fine][::order], dim=1)
-
-        bilinear: dict[str, Any] = {"mode": "bilinear", "align_corners": True}
-        expected = convolutions(joined(**bilinear))
-        causes = {
-            "The corners are not on the corners: align_corners=True.": convolutions(
-                joined(mode="bilinear", align_corners=False)
-            ),
-            "That is the nearest pixel: between pixels, be bilinear.": convolutions(joined(mode="nearest")),
-            "The coarse maps come first, then the fine ones: the convolution's channels have an order.": convolutions(
-                joined(-1, **bilinear)
-            ),
-            "The convolutions are missing.": joined(**bilinear),
+        joined = torch.cat([resized, fine], dim=1)
+        fine_first = torch.cat([fine, resized], dim=1)
+        with_corners_apart = torch.cat([corners_apart, fine], dim=1)
+        with_nearest = torch.cat([nearest, fine], dim=1)
+        fine_alone = torch.cat([torch.zeros_like(resized), fine], dim=1)
+        mistakes = {
+            "The corners of both maps must lie on each other: align_corners=True.": with_corners_apart,
+            "That is the nearest pixel: between pixels, be bilinear.": with_nearest,
+            "The coarse maps come first, then the fine ones: the convolution's channels have an order.": fine_first,
+            "The coarse maps are missing.": fine_alone,
         }
+        causes = {cause: convolutions(result) for cause, result in mistakes.items()}
+        causes["The convolutions are missing."] = joined
         given = answer(coarse.clone(), fine.clone(), convolutions)
-        compare(given, expected, f"{small[0]} x {small[1]} to {large[0]} x {large[1]} pixels", causes)
+        where = f"{small[0]} x {small[1]} to {large[0]} x {large[1]} pixels"
+        compare(given, convolutions(joined), where, causes)
     return "right, also where the finer stage is not twice as large"
+
+
+def _resized(coarse: Tensor, fine: Tensor, **how: Any) -> Tensor:
+    return nn.functional.interpolate(coarse, fine.shape[2:], **how)
+
+
+_RECORDS: tuple[tuple[dict[int, float], dict[int, float]], ...] = (  # by seed; the seeds of each pair differ in order
+    ({0: 0.41, 1: 0.36, 2: 0.44, 3: 0.39, 4: 0.43}, {4: 0.40, 3: 0.37, 2: 0.41, 1: 0.35, 0: 0.37}),
+    ({2: 0.30, 0: 0.52, 7: 0.45, 9: 0.20}, {0: 0.47, 7: 0.47, 5: 0.11, 2: 0.21}),
+    ({0: 10.0, 1: 12.0}, {1: 11.5, 0: 10.5, 3: 40.0}),
+)
 
 
 @exercise
 def paired_lead(answer: Answer) -> str:
     """paired_lead(a, b): mean and half-width of the 95 % interval of a - b, over the seeds that both have."""
-    cases = [
-        ({0: 0.41, 1: 0.36, 2: 0.44, 3: 0.39, 4: 0.43}, {4: 0.40, 3: 0.37, 2: 0.41, 1: 0.35, 0: 0.37}),
-        ({2: 0.30, 0: 0.52, 7: 0.45, 9: 0.20}, {0: 0.47, 7: 0.47, 5: 0.11, 2: 0.21}),
-        ({0: 10.0, 1: 12.0}, {1: 11.5, 0: 10.5, 3: 40.0}),
-    ]
-    for a, b in cases:
-        seeds = sorted(a.keys() & b.keys())
-        differences = np.array([a[seed] - b[seed] for seed in seeds])
-        interval = mean_interval(differences)
+    for a, b in _RECORDS:
+        interval = mean_interval([a[seed] - b[seed] for seed in a.keys() & b.keys()])
         expected = interval.mean, interval.half
-        where = f"seeds {list(a)} and {list(b)}"
         given = two(answer(dict(a), dict(b)), "the mean lead and half of its interval's width")
-        numbers = tuple(float(number) for number in given)
-        if np.allclose(numbers, expected, rtol=1e-5, atol=1e-9):
-            continue
-        n, sides = len(differences), (mean_interval(a.values()), mean_interval(b.values()))
-        causes = {
-            "Seeds that only one of them has do not count; match by seed, not by place.": tuple(
-                mean_interval(x - y for x, y in zip(a.values(), b.values()))
-            )[:2],
-            "That is b - a.": (-expected[0], expected[1]),
-            "1.96 holds for many seeds; for few, Student's t is larger.": (
-                expected[0],
-                1.96 * differences.std(ddof=1) / n**0.5,
-            ),
-            "With few seeds, divide by n - 1 in the variance.": (
-                expected[0],
-                expected[1] * differences.std() / differences.std(ddof=1),
-            ),
-            "That is the spread of seeds, not of their mean: divide by the root of n.": (
-                expected[0],
-                expected[1] * n**0.5,
-            ),
-            "That is the whole width; half of it is asked for.": (expected[0], 2 * expected[1]),
-            "The seeds are paired: take the differences first, then their interval.": (
-                expected[0],
-                sides[0].half + sides[1].half,
-            ),
-            "The mean is right; the intervals of both sides say nothing of their differences.": (
-                expected[0],
-                float(np.hypot(sides[0].half, sides[1].half)),
-            ),
-        }
-        cause = next((cause for cause, pair in causes.items() if np.allclose(numbers, pair, rtol=1e-4, atol=1e-9)), "")
-        raise Wrong(
-            f"{where}: expected {expected[0]:.4f} and {expected[1]:.4f}, given {numbers[0]:.4f} and {numbers[1]:.4f}. {cause}"
-        )
-    return "right: seed by seed, and honest about few of them"
+        mean, half = (float(number) for number in given)
+        if not np.allclose((mean, half), expected, rtol=1e-5, atol=1e-9):
+            # 1.96 is a rounded number, so the causes are compared less closely.
+            cause = known_cause((mean, half), _lead_causes(a, b, *expected), rtol=1e-4, atol=1e-9)
+            raise Wrong(
+                f"seeds {list(a)} and {list(b)}: expected {expected[0]:.4f} and {expected[1]:.4f}, "
+                f"given {mean:.4f} and {half:.4f}. {cause}".rstrip()
+            )
+    return "right: seed by seed, with an interval that is wide for few seeds"
+
+
+def _lead_causes(a: dict[int, float], b: dict[int, float], mean: float, half: float) -> dict[str, tuple[float, float]]:
+    differences = np.array([a[seed] - b[seed] for seed in a.keys() & b.keys()])
+    n, deviation = len(differences), differences.std(ddof=1)
+    by_place = mean_interval([x - y for x, y in zip(a.values(), b.values())])
+    side_a, side_b = mean_interval(list(a.values())), mean_interval(list(b.values()))
+    with_normal_quantile = 1.96 * deviation / n**0.5
+    divided_by_n = half * differences.std() / deviation
+    of_both_sides = float(np.hypot(side_a.half, side_b.half))
+    return {
+        "Only seeds that both have count; match by seed, not by place.": (by_place.mean, by_place.half),
+        "That is b - a.": (-mean, half),
+        "1.96 holds for many seeds; for few, Student's t is larger.": (mean, with_normal_quantile),
+        "With few seeds, divide by n - 1 in the variance.": (mean, divided_by_n),
+        "That is the spread of seeds, not of their mean: divide by the root of n.": (mean, half * n**0.5),
+        "Divide by the root of n, not by n.": (mean, half / n**0.5),
+        "That is the whole width; return half of it.": (mean, 2 * half),
+        "The seeds are paired: take the differences first, then their interval.": (mean, side_a.half + side_b.half),
+        "The mean is right; an interval of the differences cannot be made from those of both sides.": (
+            mean,
+            of_both_sides,
+        ),
+        "The interval is that of a alone, not of the differences.": (mean, side_a.half),
+        "The mean is that of all seeds, not of those that both have.": (side_a.mean - side_b.mean, half),
+    }

@@ -1,0 +1,104 @@
+"""Wrong answers to the exercises of lesson 1, attention in NumPy."""
+
+import numpy as np
+from helpers.exercises import Named, covers, named, refused
+
+from xattn_edu.models.attention_numpy import softmax
+
+
+def over_row_sums(exponentials):
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+def over_second_axis(scores):
+    exponentials = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=min(1, scores.ndim - 1), keepdims=True)
+
+
+def only_a_positive_maximum(scores):
+    return over_row_sums(np.exp(scores - np.maximum(scores.max(axis=-1, keepdims=True), 0)))
+
+
+def at_most_2000_subtracted(scores):
+    return over_row_sums(np.exp(scores - np.minimum(scores.max(axis=-1, keepdims=True), 2000)))
+
+
+def window(length, reach):
+    """The right answer: the lower triangle without the lower triangle of the keys before i - reach."""
+    return np.tri(length, dtype=bool) & ~np.tri(length, k=-reach - 1, dtype=bool)
+
+
+def slice_before_the_row(length, reach):
+    """For i < reach the slice begins at a negative number: NumPy counts from the end of the row."""
+    mask = np.zeros((length, length), bool)
+    for i in range(length):
+        mask[i, i - reach : i + 1] = True
+    return mask
+
+
+def grad_scores(grad_output, query, key, value):
+    weights = softmax(query @ key.T / query.shape[-1] ** 0.5)
+    grad_weights = grad_output @ value.T
+    return weights * (grad_weights - (weights * grad_weights).sum(axis=-1, keepdims=True))
+
+
+def grad_key(grad_output, query, key, value):
+    """The right answer."""
+    return grad_scores(grad_output, query, key, value).T @ query / query.shape[-1] ** 0.5
+
+
+WRONG = {
+    "stable_softmax": {
+        "nothing subtracted": Named("scores around 1000 give nan", lambda s: over_row_sums(np.exp(s))),
+        "one maximum for all rows": Named("its own largest", lambda s: over_row_sums(np.exp(s - s.max()))),
+        "a constant subtracted": Named("subtract the row's largest score", lambda s: over_row_sums(np.exp(s - 700))),
+        "a maximum subtracted if positive": Named("subtract the row's largest score", only_a_positive_maximum),
+        "at most 2000 subtracted": Named("subtract the row's largest score", at_most_2000_subtracted),
+        "the row's mean subtracted": Named(
+            "its own largest", lambda s: over_row_sums(np.exp(s - s.mean(axis=-1, keepdims=True)))
+        ),
+        "the row's first score subtracted": Named("its own largest", lambda s: over_row_sums(np.exp(s - s[..., :1]))),
+        "over the first axis": Named("over the first axis", lambda s: softmax(s.swapaxes(0, -1)).swapaxes(0, -1)),
+        "over the second axis": over_second_axis,
+        "over all axes": Named(
+            "shape (3, 4): right shape, wrong numbers. Each row should add up to 1: did you sum over all axes",
+            lambda s: np.exp(s - s.max()) / np.exp(s - s.max()).sum(),
+        ),
+        "scores cut off at 50": lambda s: softmax(np.clip(s, -50, 50)),
+        "scores doubled": lambda s: softmax(2 * s),
+        "a vector as a matrix": lambda s: np.atleast_2d(softmax(s)),
+        "the scores": lambda s: s,
+        "nothing": Named("returns None", lambda s: None),
+    },
+    "window_mask": {
+        "all earlier keys": Named("attends to all earlier keys", lambda n, r: window(n, n)),
+        "later keys": Named("attends to later keys", lambda n, r: window(n, r).T),
+        "one key too few": Named("one too narrow", lambda n, r: window(n, r) & ~np.eye(n, k=-r, dtype=bool)),
+        "inverted": Named("inverted", lambda n, r: ~window(n, r)),
+        "0.0 and 1.0": Named("True and False", lambda n, r: window(n, r).astype(float)),
+        "0 and 1": Named("True and False", lambda n, r: window(n, r).astype(int)),
+        "everything": lambda n, r: np.ones((n, n), bool),
+        "a reach of one": Named("a reach of 1", lambda n, r: window(n, 1)),
+        "a reach of one or the whole sentence": Named(
+            "a reach of 1", lambda n, r: window(n, r if r >= n else min(r, 1))
+        ),
+        "a reach of one at least": Named("a reach of 1", lambda n, r: window(n, max(r, 1))),
+        "a reach of two at least, or none": lambda n, r: window(n, max(r, 2) if r else 0),
+        "an even reach": lambda n, r: window(n, r // 2 * 2),
+        "everything if the reach is longer than the sentence": lambda n, r: window(n, r) | (r > n),
+        "both ends alone": lambda n, r: np.eye(n, dtype=bool) | np.eye(n, k=-r, dtype=bool),
+        "a slice that begins before the row": slice_before_the_row,
+        "no axes for a sentence of one token": lambda n, r: window(n, r).squeeze(),
+    },
+    "grad_key": {
+        "no scale": Named("1/sqrt(d) is missing", lambda g, q, k, v: grad_scores(g, q, k, v).T @ q),
+        "scale twice": Named("there twice", lambda g, q, k, v: grad_key(g, q, k, v) / q.shape[-1] ** 0.5),
+        "not through softmax": Named("sent back through softmax", lambda g, q, k, v: v @ g.T @ q / q.shape[-1] ** 0.5),
+        "wrong sign": lambda *a: -grad_key(*a),
+        "zeros": lambda g, q, k, v: np.zeros_like(k),
+    },
+}
+
+test_each_exercise_has_wrong_answers = covers(1, WRONG)
+test_no_wrong_answer_is_accepted = refused(WRONG)
+test_a_known_mistake_is_named = named(WRONG)

@@ -1,0 +1,44 @@
+"""Wrong answers to the exercises of lesson 6, training a ViT."""
+
+import functools
+
+import torch
+from helpers.exercises import Named, covers, named, refused
+
+from xattn_edu.models.attention import attention_rollout
+
+
+def share(tokens, linear, quadratic):
+    """Of a block with so many multiply-adds for a token, and for a token and each token."""
+    return quadratic * tokens / (quadratic * tokens + linear)
+
+
+def multiplied(layers):
+    """The product of (batch, token, token), later layers on the left."""
+    return functools.reduce(lambda flow, layer: layer @ flow, layers)
+
+
+def identity(weights):
+    return torch.eye(weights.shape[-1])
+
+
+WRONG = {
+    "quadratic_share": {
+        "no class token": Named("class token is a token", lambda i, p, w: share((i // p) ** 2, 12 * w, 2)),
+        "one product": Named("two products", lambda i, p, w: share((i // p) ** 2 + 1, 12 * w, 1)),
+        "no MLP": Named("belongs to the whole", lambda i, p, w: share((i // p) ** 2 + 1, 4 * w, 2)),
+        "a ratio": Named("part of the whole", lambda i, p, w: 2 * ((i // p) ** 2 + 1) / (12 * w)),
+    },
+    "rollout": {
+        "no residual": Named("residual connection is missing", lambda w: multiplied([x.mean(1) for x in w])),
+        "not halved": Named("sum to one", lambda w: multiplied([x.mean(1) + identity(x) for x in w])),
+        "first layer on the left": Named("wrong order", lambda w: attention_rollout(w[::-1])),
+        "first head": Named("not the first head", lambda w: multiplied([(x[:, 0] + identity(x)) / 2 for x in w])),
+        "transposed": Named("transposed", lambda w: attention_rollout(w).transpose(1, 2)),
+        "last layer": Named("last layer's attention", lambda w: w[-1].mean(1)),
+    },
+}
+
+test_each_exercise_has_wrong_answers = covers(6, WRONG)
+test_no_wrong_answer_is_accepted = refused(WRONG)
+test_a_known_mistake_is_named = named(WRONG)

@@ -1,0 +1,204 @@
+"""Wrong answers to the exercises of lesson 7, two scales, one class token."""
+
+from typing import NamedTuple
+
+import torch
+from einops import rearrange
+from helpers.attention_by_hand import cross_attention, gathered
+from helpers.exercises import Named, covers, named, refused
+
+
+class Parts(NamedTuple):
+    """The parts of a class-token attention and what they have computed; `query` is the first token of `normed`."""
+
+    f: object
+    norm: object
+    attention: object
+    g: object
+    projected: torch.Tensor
+    context: torch.Tensor
+    normed: torch.Tensor
+    query: torch.Tensor
+
+
+def parts(token, patches, layer):
+    f, norm, attention, g = layer.project, layer.norms[0], layer.attentions[0], layer.back
+    projected = f(token)
+    context = torch.cat([projected, patches], dim=1)
+    normed = norm(context)
+    return Parts(f, norm, attention, g, projected, context, normed, normed[:, :1])
+
+
+def attended(token, patches, layer):
+    p = parts(token, patches, layer)
+    return cross_attention(p.attention, p.query, p.normed)
+
+
+def class_token_attention(token, patches, layer):
+    """The right answer."""
+    return layer.back(attended(token, patches, layer) + layer.project(token))
+
+
+def query_not_normed(token, patches, layer):
+    p = parts(token, patches, layer)
+    return p.g(cross_attention(p.attention, p.projected, p.normed) + p.projected)
+
+
+def keys_not_normed(token, patches, layer):
+    p = parts(token, patches, layer)
+    return p.g(cross_attention(p.attention, p.query, p.context) + p.projected)
+
+
+def nothing_normed(token, patches, layer):
+    p = parts(token, patches, layer)
+    return p.g(cross_attention(p.attention, p.projected, p.context) + p.projected)
+
+
+def patches_alone_as_keys(token, patches, layer):
+    p = parts(token, patches, layer)
+    return p.g(cross_attention(p.attention, p.query, p.norm(patches)) + p.projected)
+
+
+def normed_residual(token, patches, layer):
+    p = parts(token, patches, layer)
+    return p.g(attended(token, patches, layer) + p.query)
+
+
+def without_scale(token, patches, layer):
+    p = parts(token, patches, layer)
+    return p.g(p.attention.output(gathered(p.attention, p.query, p.normed, scale=1)) + p.projected)
+
+
+def with_one_head(token, patches, layer):
+    p = parts(token, patches, layer)
+    return p.g(p.attention.output(gathered(p.attention, p.query, p.normed, heads=1)) + p.projected)
+
+
+def without_output_projection(token, patches, layer):
+    p = parts(token, patches, layer)
+    return p.g(gathered(p.attention, p.query, p.normed) + p.projected)
+
+
+def without_f(token, patches, layer):
+    context = layer.norms[0](torch.cat([token, patches], dim=1))
+    return layer.back(cross_attention(layer.attentions[0], context[:, :1], context) + token)
+
+
+class Direction(NamedTuple):
+    """One direction of a fusion: its width, that of the other branch, and the patches that are keys."""
+
+    width: int
+    other: int
+    patches: int
+
+
+def f_and_g(d):
+    return 2 * d.width * d.other
+
+
+def query_and_output(d):
+    return 2 * d.width**2
+
+
+def keys_and_values(d):
+    return 2 * (1 + d.patches) * d.width**2
+
+
+def products(d):
+    return 2 * (1 + d.patches) * d.width
+
+
+PARTS = (f_and_g, query_and_output, keys_and_values, products)
+
+
+def directions(widths, patches):
+    return [Direction(widths[0], widths[1], patches[0]), Direction(widths[1], widths[0], patches[1])]
+
+
+def fusion_macs(widths, patches):
+    """The right answer."""
+    return sum(part(d) for d in directions(widths, patches) for part in PARTS)
+
+
+def without(part):
+    return lambda w, p: fusion_macs(w, p) - sum(part(d) for d in directions(w, p))
+
+
+def with_half_of(part):
+    return lambda w, p: fusion_macs(w, p) - sum(part(d) // 2 for d in directions(w, p))
+
+
+def one_direction(number):
+    return lambda w, p: sum(part(directions(w, p)[number]) for part in PARTS)
+
+
+def patches_alone(widths, patches):
+    return fusion_macs(widths, [number - 1 for number in patches])
+
+
+def a_query_for_each_token(widths, patches):
+    once = fusion_macs(widths, patches)
+    return once + sum(d.patches * (query_and_output(d) + products(d)) for d in directions(widths, patches))
+
+
+def folded(layer, tokens, context, heads=None, scale=None, pattern="(h d) c -> h d c"):
+    """What the heads gathered, folded, without the values' bias: the context is averaged before W_v is applied."""
+    heads = heads or layer.heads
+    w_k, w_v = (rearrange(f.weight, pattern, h=heads) for f in (layer.key, layer.value))
+    query = rearrange(layer.query(tokens), "b q (h d) -> b h q d", h=heads)
+    weights = (query / (scale or query.shape[-1] ** 0.5) @ w_k @ context[:, None].mT).softmax(-1)
+    return rearrange(weights @ context[:, None] @ w_v.mT, "b h q d -> b q (h d)")
+
+
+def folded_attention(layer, tokens, context, **how):
+    """The right answer."""
+    return layer.output(folded(layer, tokens, context, **how) + layer.value.bias)
+
+
+WRONG = {
+    "class_token_attention": {
+        "query not normed": Named("The query, too", query_not_normed),
+        "keys not normed": Named("Keys and values are normalised", keys_not_normed),
+        "nothing normed": Named("LayerNorm before the attention", nothing_normed),
+        "patches alone as keys": Named("is a key, too", patches_alone_as_keys),
+        "residual normed": Named("not its LayerNorm", normed_residual),
+        "no residual": Named("residual is missing", lambda c, p, f: f.back(attended(c, p, f))),
+        "added to the class token": Named("replaces", lambda c, p, f: c + class_token_attention(c, p, f)),
+        "no scale": Named("sqrt(C/h) is missing", without_scale),
+        "one head": Named("heads were not kept apart", with_one_head),
+        "no output projection": Named("output projection of the attention is missing", without_output_projection),
+        "no f": without_f,
+        "the layer's token and weights": lambda c, p, f: f(c, p),
+        "f alone": lambda c, p, f: f.project(c),
+        "the patches as well": lambda c, p, f: torch.cat([f(c, p)[0], p], 1),
+        "the class token": lambda c, p, f: c,
+    },
+    "fusion_macs": {
+        "patches alone as keys": Named("is a key, too", patches_alone),
+        "no query and no output": Named("The query and the output", without(query_and_output)),
+        "no query": Named("The query has its projection", with_half_of(query_and_output)),
+        "keys alone projected": Named("Both are projected", with_half_of(keys_and_values)),
+        "one product": Named("two products", with_half_of(products)),
+        "no f and g": Named("of both directions are missing", without(f_and_g)),
+        "f alone": Named("in both directions", with_half_of(f_and_g)),
+        "a query for each token": Named("one query", a_query_for_each_token),
+        "the query from L": Named("whose query comes from L", one_direction(0)),
+        "the query from S": Named("whose query comes from S", one_direction(1)),
+        "patches exchanged": lambda w, p: fusion_macs(w, p[::-1]),
+    },
+    "folded_attention": {
+        "the layer": Named("but not folded", lambda f, t, c: f(t, c)),
+        "self-attention": lambda f, t, c: f(t),
+        "not folded": Named("but not folded", cross_attention),
+        "no scale": Named("sqrt(C/h) is missing", lambda f, t, c: folded_attention(f, t, c, scale=1)),
+        "channels of the heads mixed": lambda f, t, c: folded_attention(f, t, c, pattern="(d h) c -> h d c"),
+        "no bias of the values": Named("values' bias", lambda f, t, c: f.output(folded(f, t, c))),
+        "no output projection": Named("output projection is missing", lambda f, t, c: folded(f, t, c) + f.value.bias),
+        "one head": Named("heads were not kept apart", lambda f, t, c: folded_attention(f, t, c, heads=1)),
+        "divided by the heads": lambda f, t, c: f.output((folded(f, t, c) + f.value.bias) / f.heads),
+    },
+}
+
+test_each_exercise_has_wrong_answers = covers(7, WRONG)
+test_no_wrong_answer_is_accepted = refused(WRONG)
+test_a_known_mistake_is_named = named(WRONG)

@@ -1,0 +1,99 @@
+"""Wrong answers to the exercises of lesson 8, four fusions."""
+
+import torch
+from helpers.exercises import Named, covers, named, refused
+from torch.nn import functional as F
+
+
+def summed(small, large, f_s):
+    """The sum of both class tokens, in the width of L."""
+    return large[:, :1] + f_s(small[:, :1])
+
+
+def joined(class_tokens, small, large):
+    """The tokens of S and of L with these class tokens."""
+    return torch.cat([class_tokens[0], small[:, 1:]], 1), torch.cat([class_tokens[1], large[:, 1:]], 1)
+
+
+def class_token_fusion(small, large, f_s, g_s):
+    """The right answer."""
+    both = summed(small, large, f_s)
+    return joined((g_s(both), both), small, large)
+
+
+def from_large_alone(small, large, f_s, g_s):
+    return joined((g_s(large[:, :1]), summed(small, large, f_s)), small, large)
+
+
+def from_small_alone(small, large, f_s, g_s):
+    return joined((g_s(f_s(small[:, :1])), summed(small, large, f_s)), small, large)
+
+
+def added_to_small(small, large, f_s, g_s):
+    both = summed(small, large, f_s)
+    return joined((small[:, :1] + g_s(both), both), small, large)
+
+
+def large_unchanged(small, large, f_s, g_s):
+    return class_token_fusion(small, large, f_s, g_s)[0], large
+
+
+def large_from_small(small, large, f_s, g_s):
+    return joined((g_s(summed(small, large, f_s)), f_s(small[:, :1])), small, large)
+
+
+def one_token_too_many(small, large, f_s, g_s):
+    both = summed(small, large, f_s)
+    return torch.cat([g_s(both), small], 1), torch.cat([both, large], 1)
+
+
+def fused_with_every_token(small, large, f_s, g_s):
+    return g_s(large[:, :1] + f_s(small)), class_token_fusion(small, large, f_s, g_s)[1]
+
+
+def resized(maps, grid, mode="bilinear", **how):
+    return F.interpolate(maps, grid, mode=mode, **how).flatten(2).mT
+
+
+def maps_of(tokens, grid):
+    return tokens.mT.unflatten(2, grid)
+
+
+WRONG = {
+    "class_token_fusion": {
+        "S from L alone": Named("of the sum, not of L's", from_large_alone),
+        "S from S alone": from_small_alone,
+        "added to S": Named("nothing is added", added_to_small),
+        "L unchanged": Named("L's class token stays", large_unchanged),
+        "L from S alone": large_from_small,
+        "one token too many": Named("one token too many", one_token_too_many),
+        "L first": Named("order small, large", lambda *a: class_token_fusion(*a)[::-1]),
+        "S alone": Named("return two values", lambda *a: class_token_fusion(*a)[0]),
+        "S unchanged": Named("S's class token stays", lambda s, l, f, g: (s, class_token_fusion(s, l, f, g)[1])),
+        "both unchanged": lambda s, l, f, g: (s, l),
+        "nothing": Named("returns None", lambda s, l, f, g: None),
+        "every token of S": fused_with_every_token,
+    },
+    "pairwise_sum": {
+        "channels cut up": Named(
+            "channels were cut up", lambda s, l, old, new: l + resized(s.reshape(len(s), -1, *old), new)
+        ),
+        "rows and columns exchanged": Named(
+            "Rows and columns", lambda s, l, old, new: l + resized(maps_of(s, old[::-1]), new)
+        ),
+        "nearest": Named("not nearest", lambda s, l, old, new: l + resized(maps_of(s, old), new, mode="nearest")),
+        "corners aligned": Named(
+            "align_corners=False", lambda s, l, old, new: l + resized(maps_of(s, old), new, align_corners=True)
+        ),
+        "antialiased": lambda s, l, old, new: l + resized(maps_of(s, old), new, antialias=True),
+        "S alone": Named("L's patches are missing", lambda s, l, old, new: resized(maps_of(s, old), new)),
+        "the first patches of S": lambda s, l, old, new: l + s[:, : l.shape[1]],
+        "the mean of S": lambda s, l, old, new: l + s.mean(1, keepdim=True),
+        "L alone": lambda s, l, old, new: l,
+        "nothing": Named("returns None", lambda s, l, old, new: None),
+    },
+}
+
+test_each_exercise_has_wrong_answers = covers(8, WRONG)
+test_no_wrong_answer_is_accepted = refused(WRONG)
+test_a_known_mistake_is_named = named(WRONG)

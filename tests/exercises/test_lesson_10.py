@@ -1,0 +1,166 @@
+"""Wrong answers to the exercises of lesson 10, referring segmentation."""
+
+import torch
+from helpers.exercises import Named, covers, named, refused
+
+
+def longest(word, start, known, prefix="##"):
+    """The end of the longest known piece that begins at `start`, or None."""
+    prefix = prefix if start else ""
+    return next((end for end in range(len(word), start, -1) if prefix + word[start:end] in known), None)
+
+
+def shortest(word, start, known):
+    prefix = "##" if start else ""
+    return next((end for end in range(start + 1, len(word) + 1) if prefix + word[start:end] in known), None)
+
+
+def cut(word, known, piece=longest, prefix="##"):
+    """The pieces, cut until none fits, and the place that they reach."""
+    pieces, start = [], 0
+    while start < len(word):
+        end = piece(word, start, known)
+        if end is None:
+            break
+        pieces.append((prefix if start else "") + word[start:end])
+        start = end
+    return pieces, start
+
+
+def word_pieces(word, known, unknown="[UNK]", **how):
+    """The right answer."""
+    pieces, reached = cut(word, known, **how)
+    return pieces if reached == len(word) else [unknown]
+
+
+def looked_up_without_marks(word, known):
+    return word_pieces(word, known, piece=lambda *a: longest(*a, prefix=""), prefix="")
+
+
+def kept_pieces(word, known):
+    pieces, reached = cut(word, known)
+    return pieces if reached == len(word) else [*pieces, "[UNK]"]
+
+
+def letters_for_unknown_pieces(word, known):
+    return cut(word, known, piece=lambda *a: longest(*a) or a[1] + 1)[0]
+
+
+def areas(predicted, target):
+    """Intersection and union of each pair of masks."""
+    return (predicted & target).sum((1, 2)).double(), (predicted | target).sum((1, 2)).double()
+
+
+def both_areas(predicted, target):
+    return predicted.sum((1, 2)).double() + target.sum((1, 2))
+
+
+def overall_and_mean(intersection, union, empty=0.0):
+    each = torch.where(union > 0, intersection / union.clamp(min=1), empty)
+    return (intersection.sum() / union.sum().clamp(min=1)).item(), each.mean().item()
+
+
+def ious(predicted, target):
+    """The right answer."""
+    return overall_and_mean(*areas(predicted, target))
+
+
+def dice(predicted, target):
+    return overall_and_mean(2 * areas(predicted, target)[0], both_areas(predicted, target))
+
+
+def intersection_counted_twice(predicted, target):
+    return overall_and_mean(areas(predicted, target)[0], both_areas(predicted, target))
+
+
+def mean_twice(predicted, target):
+    return (ious(predicted, target)[1],) * 2
+
+
+def overall_twice(predicted, target):
+    return (ious(predicted, target)[0],) * 2
+
+
+def empty_masks_left_out(predicted, target):
+    intersection, union = areas(predicted, target)
+    each = (intersection / union)[union > 0]
+    return ious(predicted, target)[0], each.mean().item()
+
+
+def mean_of_pixels(predicted, target):
+    each = (predicted & target).double() / (predicted | target).double(), (predicted == target).double()
+    return tuple(pixels.mean() for pixels in each)
+
+
+def attended(layer, maps, words, mask):
+    """The right answer, but for the mask, which has three axes or is None."""
+    output, weights = layer(maps.flatten(2).transpose(1, 2), words, mask, return_weights=True)
+    return output.transpose(1, 2).unflatten(2, maps.shape[2:]), weights.unflatten(2, maps.shape[2:])
+
+
+def channels_cut_up(layer, maps, words, mask):
+    tokens = maps.reshape(len(maps), -1, maps.shape[1])
+    output, weights = layer(tokens, words, mask[:, None], return_weights=True)
+    return output.reshape(maps.shape), weights.unflatten(2, maps.shape[2:])
+
+
+def weights_averaged_over_heads(layer, maps, words, mask):
+    output, weights = attended(layer, maps, words, mask[:, None])
+    return output, weights.mean(1, keepdim=True)
+
+
+def weights_by_columns(layer, maps, words, mask):
+    output, weights = attended(layer, maps, words, mask[:, None])
+    return output, weights.transpose(2, 3)
+
+
+def with_a_residual(layer, maps, words, mask):
+    output, weights = attended(layer, maps, words, mask[:, None])
+    return maps + output, weights
+
+
+WRONG = {
+    "word_pieces": {
+        "looked up without ##": Named("looked up with its ##", looked_up_without_marks),
+        "shortest first": Named("not the shortest", lambda w, v: word_pieces(w, v, piece=shortest)),
+        "[UNK] behind the pieces": Named("not [UNK] behind its pieces", kept_pieces),
+        "another unknown piece": lambda w, v: word_pieces(w, v, unknown="unk"),
+        "letters for unknown pieces": letters_for_unknown_pieces,
+        "no ##": Named("carry ##", lambda w, v: [piece.removeprefix("##") for piece in word_pieces(w, v)]),
+        "last piece first": lambda w, v: word_pieces(w, v)[::-1],
+        "whole words": lambda w, v: [w] if w in v else ["[UNK]"],
+        "known pieces alone": Named("no piece of it is kept", lambda w, v: cut(w, v)[0]),
+        "one string": lambda w, v: "".join(word_pieces(w, v)),
+        "nothing": Named("returns None", lambda w, v: None),
+    },
+    "overall_and_mean_iou": {
+        "mean first": Named("Overall first", lambda p, t: ious(p, t)[::-1]),
+        "empty masks as 1": Named("as IoU 0", lambda p, t: overall_and_mean(*areas(p, t), empty=1.0)),
+        "Dice": Named("Dice", dice),
+        "both areas as the union": Named("it is not the union", intersection_counted_twice),
+        "the mean twice": Named("before it divides", mean_twice),
+        "the overall IoU twice": Named("then takes the mean", overall_twice),
+        "empty masks left out": Named("counts as 0", empty_masks_left_out),
+        "of the background": lambda p, t: ious(~p, ~t),
+        "overall IoU alone": Named("return two numbers", lambda p, t: ious(p, t)[0]),
+        "mean of pixels": mean_of_pixels,
+        "nothing": Named("return two numbers", lambda p, t: None),
+    },
+    "pixels_ask_words": {
+        "no mask": Named("mask is missing", lambda f, m, w, k: attended(f, m, w, None)),
+        "mask inverted": Named("inverted", lambda f, m, w, k: attended(f, m, w, ~k[:, None])),
+        "columns first": lambda f, m, w, k: attended(f, m.transpose(2, 3), w, k[:, None]),
+        "channels cut up": Named("cuts up the channels", channels_cut_up),
+        "maps doubled": lambda f, m, w, k: attended(f, 2 * m, w, k[:, None]),
+        "weights averaged over heads": weights_averaged_over_heads,
+        "weights by columns": weights_by_columns,
+        "words set to 0": lambda f, m, w, k: attended(f, m, w * k[..., None], None),
+        "maps alone": Named("return two tensors", lambda f, m, w, k: attended(f, m, w, k[:, None])[0]),
+        "a residual": with_a_residual,
+        "nothing": Named("return two tensors", lambda f, m, w, k: None),
+    },
+}
+
+test_each_exercise_has_wrong_answers = covers(10, WRONG)
+test_no_wrong_answer_is_accepted = refused(WRONG)
+test_a_known_mistake_is_named = named(WRONG)
