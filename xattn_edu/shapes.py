@@ -1,4 +1,4 @@
-"""Shape annotations that are checked, and arguments that must be one of a few names.
+"""Shape annotations that are checked, and two checks of arguments that several modules share.
 
 `Float[Tensor, "batch token channel"]` in a signature is a promise. Decorate the function with `@shaped` and, while
 checks are on, every call compares the promise with the tensors it was given and the one it returns (jaxtyping does the
@@ -29,6 +29,12 @@ def check_choice(name: str, given: object, choices: Iterable[str]) -> None:
     """Refuse an argument that is none of the names it may be. Raises ValueError that lists these names."""
     if given not in (known := list(choices)):
         raise ValueError(f"{name} must be one of {', '.join(known)}, given {given!r}")
+
+
+def check_heads(width: int, heads: int) -> None:
+    """Refuse a width that cannot be cut into heads of one size. Raises ValueError with both numbers."""
+    if heads < 1 or width < 1 or width % heads:
+        raise ValueError(f"the width must be a multiple of the number of heads: width {width}, heads {heads}")
 
 
 def check_shapes(on: bool = True) -> None:
