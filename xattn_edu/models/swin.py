@@ -204,9 +204,7 @@ class WindowBlock(nn.Module):
         windows = self.windows(self.norm1(maps))
         mixed, weights = self.attention(windows, self.mask(maps), return_weights)
         maps = maps + self.drop(self.unwindow(mixed, maps))
-        # Rows stand for images here: without gradients the MLP takes a few at a time, which suits a CPU's cache.
-        mlp = self.mlp(self.norm2(maps).flatten(0, 1)).unflatten(0, maps.shape[:2])
-        return maps + self.drop(mlp), weights
+        return maps + self.drop(self.mlp(self.norm2(maps))), weights
 
     def windows(self, maps: Float[Tensor, "batch row column channel"]) -> Float[Tensor, "batch_windows token channel"]:
         """Pad, roll, cut: a map of the pixels' numbers, from 1 on, becomes the numbers in each window (0: padding)."""
