@@ -1,4 +1,4 @@
-"""Shape annotations that are checked, and two checks of arguments that several modules share.
+"""Shape annotations that are checked, and arguments that must be one of a few names.
 
 `Float[Tensor, "batch token channel"]` in a signature is a promise. Decorate the function with `@shaped` and, while
 checks are on, every call compares the promise with the tensors it was given and the one it returns (jaxtyping does the

@@ -55,14 +55,13 @@ def beam_search(
         model: the encoder-decoder.
         source: its input, ids (batch, token).
         length: the largest number of tokens to write, 1 or more.
-        beams: hypotheses for each row, 1 or more. The default is the Transformer paper's.
-        penalty: exponent of the length penalty. With 0 the score is log P; a larger one favours longer hypotheses. The
-            default is the Transformer paper's.
+        beams: hypotheses for each row, 1 or more.
+        penalty: exponent of the length penalty. With 0 the score is log P; a larger one favours longer hypotheses.
         cache: as in `greedy_decode`.
 
     Raises ValueError for a length or number of beams below 1; errors of `source` are those of `greedy_decode`.
 
-    Source: Wu et al. (2016), equation (14); Vaswani et al. (2017), section 6.1.
+    Source: Wu et al. (2016), equation (14); Vaswani et al. (2017), section 6.1, for both defaults.
     """
     _check_length(length)
     if beams < 1:
