@@ -1,5 +1,7 @@
 """Attention in torch: written out against fused, NumPy and torch.nn; masks, odd sizes, properties."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -299,6 +301,18 @@ def test_with_and_without_weights_the_output_and_gradients_agree(shape):
         torch.testing.assert_close(written, fused)
 
 
+@pytest.mark.parametrize("gradients", [True, False])
+def test_every_projection_is_called_as_a_layer(gradients):
+    layer, tokens = MultiHeadAttention(6, 2), draw(2, 4, 6, dtype=torch.float32)
+    doubled = copy.deepcopy(layer)
+    for name in ("query", "key", "value", "output"):
+        for parameter in getattr(doubled, name).parameters():
+            parameter.data *= 2
+        getattr(layer, name).register_forward_hook(lambda _, __, output: 2 * output)
+    with torch.set_grad_enabled(gradients):
+        torch.testing.assert_close(layer(tokens), doubled(tokens))
+
+
 @pytest.mark.parametrize(("batch", "queries", "keys"), [(1, 1, 1), (1, 1, 50), (0, 3, 4), (3, 5, 1)])
 def test_the_layer_takes_odd_sizes(batch, queries, keys):
     layer = MultiHeadAttention(6, 6, context_width=2)
@@ -389,6 +403,7 @@ def test_what_does_not_fit_is_refused_with_both_sizes(attend, shapes, mask, numb
     [
         (lambda: MultiHeadAttention(8, 3), "width 8, heads 3"),
         (lambda: MultiHeadAttention(8, 0), "width 8, heads 0"),
+        (lambda: MultiHeadAttention(0, 2), "width 0, heads 2"),
         (lambda: split_heads(ones(2, 3, 8), 3), "width 8, heads 3"),
         (lambda: split_heads(ones(2, 3, 8), 0), "width 8, heads 0"),
         (lambda: MultiHeadAttention(8, 2)(ones(2, 3, 7)), r"tokens .* 8.*\(2, 3, 7\)"),

@@ -214,8 +214,12 @@ def test_dropout_falls_on_the_embeddings_and_on_every_sub_layers_output(pre_norm
     assert (model.embed(torch.tensor([[3, 4]])) == 0).all()
     rates = [module.p for module in model.modules() if isinstance(module, nn.Dropout)]
     assert rates == [1.0] * (1 + 2 * 2 + 2 * 3)
-    residual, tokens = model.encoder.layers[0].residual1, draw(2, 3, 8)
-    close(residual.after(tokens, tokens), tokens if pre_norm else residual.norm(tokens))
+    tokens = draw(2, 3, 8)
+    for layer, memory in ((model.encoder.layers[0], []), (model.decoder.layers[0], [draw(2, 5, 8)])):
+        expected = tokens  # nothing is added to the tokens: only post-norm's norms remain
+        for residual in [] if pre_norm else list(layer.children())[2 + len(memory) :]:
+            expected = residual.norm(expected)
+        close(layer(tokens, *memory)[0], expected)
 
 
 # --- what may change what

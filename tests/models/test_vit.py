@@ -68,16 +68,16 @@ def test_the_three_patch_embeddings_are_one(size, patch, channels, batch, dtype)
         (lambda: PatchEmbedding((8, 10), 4, 6), "image 8x10, patch 4"),
         (lambda: ViT(image_size=30, patch=16), "image 30x30, patch 16"),
         (lambda: small(heads=3), "width 8, heads 3"),
-        (lambda: small(positions="rotary"), "'rotary'"),
+        (lambda: small(positions="rotary"), "positions must be one of learned, sincos, given 'rotary'"),
         (lambda: small(positions="sincos", width=6), "multiple of 4.* 6"),
         (lambda: sincos_positions((2, 2), 0), "multiple of 4.* 0"),
         (lambda: small(stochastic_depth=1.0), r"\[0, 1\).* 1\.0"),
-        (lambda: small(pool="max"), '"class_token" or "mean", given .max'),
-        (lambda: small(pool=None), '"class_token" or "mean", given None'),
+        (lambda: small(pool="max"), "pool must be one of class_token, mean, given 'max'"),
+        (lambda: small(pool=None), "pool must be one of class_token, mean, given None"),
         (lambda: small(mixer=MIXERS["pooling"]), 'pool="mean"'),
         (lambda: small(mixer=MIXERS["squeeze_excitation"], pool="mean"), "reduction.* 8, given 16"),
         (lambda: small(pool="mean", heads=3), "width 8, heads 3"),
-        (lambda: small(pool="mean", mixer=MIXERS["none"]).resize(16), "a mixer is made for one grid"),
+        (lambda: small(pool="mean", mixer=MIXERS["none"]).resize(16), "a mixer is built for one grid"),
         (lambda: small(pool="mean", mixer=MIXERS["pooling"])(torch.ones(1, 3, 8, 12), True), "Pooling .*no weights"),
         (lambda: Block(8, 2, mixer=nn.Identity())(torch.ones(1, 6, 8), True), "Identity .*no weights"),
         (lambda: StochasticDepth(-0.1), r"\[0, 1\).* -0\.1"),
@@ -293,6 +293,20 @@ def test_the_mlp_treats_every_token_by_itself():
     mlp, tokens = shaken(MLP(6, 9)), draw(2, 4, 6)
     torch.testing.assert_close(mlp(tokens)[:, 2], mlp(tokens[:, 2:3])[:, 0])
     torch.testing.assert_close(mlp(tokens), mlp.fc2(F.gelu(mlp.fc1(tokens))))
+
+
+@pytest.mark.parametrize(
+    ("shape", "parts"), [((8, 6), 3), ((2, 4, 6), 3), ((2, 1, 2, 6), 2), ((6,), 1), ((0, 4, 6), 1)]
+)
+def test_without_gradients_the_mlp_takes_some_tokens_at_a_time(shape, parts):
+    torch.manual_seed(0)
+    mlp, tokens, rows = MLP(6, 2**18), draw(*shape, dtype=torch.float32), []
+    expected = mlp(tokens)
+    mlp.fc1 = nn.Sequential(mlp.fc1)  # as a wrapper would: the MLP calls it and reads nothing of it
+    mlp.fc1.register_forward_hook(lambda _, inputs, __: rows.append(inputs[0].shape[0]))
+    with torch.no_grad():
+        torch.testing.assert_close(mlp(tokens), expected)
+    assert len(rows) == parts and sum(rows) == math.prod(shape[:-1]) and max(rows) * 2**18 <= 2**20
 
 
 # --- the whole

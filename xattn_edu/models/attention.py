@@ -1,10 +1,10 @@
 """Scaled dot-product attention, written out and fused, and the multi-head layer built on it.
 
-One mechanism, two uses: in self-attention keys and values come from the tokens themselves, in cross-attention from
-another source, the context. Masks are True (or 1) where a token counts.
+In self-attention, queries, keys and values all come from the tokens. In cross-attention, the queries come from the
+tokens, and keys and values from another source, the context. A mask is True (or 1) where a query may attend to a key.
 
-Source: Vaswani et al., "Attention Is All You Need" (2017), section 3.2; ViT's symbols, Dosovitskiy et al. (2021),
-appendix A: [q, k, v] = z U_qkv, A = softmax(q k^T / sqrt(D_h)), SA(z) = A v.
+Source: Vaswani et al., "Attention Is All You Need" (2017), section 3.2; Dosovitskiy et al., "An Image is Worth 16x16
+Words" (2021), appendix A.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from xattn_edu.shapes import shaped
+from xattn_edu.shapes import check_heads, shaped
 
 Mask = Bool[Tensor, "..."] | Integer[Tensor, "..."]
 
@@ -28,18 +28,20 @@ def attention(
     value: Float[Tensor, "*batch key channel"],
     mask: Mask | None = None,
 ) -> tuple[Float[Tensor, "*batch query channel"], Float[Tensor, "*batch query key"]]:
-    """softmax(q k^T / sqrt(d)) v and the weights, written out: equation (1) of Vaswani et al.
+    """softmax(q k^T / sqrt(d)) v, written out; returns the output and the weights.
 
-    `mask` broadcasts to (..., query, key); a query that may look at no key gets zeros. What is masked must be finite: a
-    weight of 0 times inf or NaN is NaN. Raises ValueError for widths or token counts that do not match and for a mask
-    that does not fit, TypeError for tensors of several dtypes and for a mask that is not True/False.
+    `mask` broadcasts to (..., query, key). A query that may attend to no key gets zeros. Masked keys and values must
+    still be finite, because 0 times inf or NaN is NaN. Raises ValueError for widths or token counts that do not match
+    and for a mask that does not fit, TypeError for tensors of several dtypes and for a mask that is not True/False.
+
+    Source: Vaswani et al. (2017), section 3.2.1, equation (1).
     """
     mask = _check(query, key, value, mask)
     scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
     if mask is None:
         weights = scores.softmax(dim=-1)
     else:
-        # The smallest finite number, not -inf: a row without any key would be 0/0 there, and NaN in the gradient.
+        # The smallest finite number, not -inf: with -inf a row without any key is 0/0, and its gradient NaN.
         weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(dim=-1).masked_fill(~mask, 0.0)
     return weights @ value, weights
 
@@ -51,14 +53,16 @@ def fused_attention(
     value: Float[Tensor, "*batch key channel"],
     mask: Mask | None = None,
 ) -> Float[Tensor, "*batch query channel"]:
-    """The output of `attention` through torch's fused kernel, which never stores the (query, key) weights.
+    """The output of `attention` by torch's fused kernel, which never stores the (query, key) weights.
 
-    Same arguments, same errors, same numbers up to rounding; use it where nobody asks for the weights.
+    Arguments and errors are those of `attention`, the numbers too, up to rounding. Use it where the weights are not
+    needed.
     """
     mask = _check(query, key, value, mask)
     if mask is None:
         return F.scaled_dot_product_attention(query, key, value)
-    # What a kernel makes of a row without any key is not promised. Let such rows look everywhere, then set them to zero.
+    # torch does not define the output of a row without any key. Such rows may attend to all keys here, and are then set
+    # to zero.
     some_key = mask.any(dim=-1, keepdim=True)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask | ~some_key).masked_fill(~some_key, 0.0)
 
@@ -69,35 +73,34 @@ def split_heads(tokens: Float[Tensor, "batch token width"], heads: int) -> Float
 
     Raises ValueError if `heads` does not divide the width.
     """
-    if heads < 1 or tokens.shape[-1] % heads:
-        raise ValueError(
-            f"the width must be a multiple of the number of heads: width {tokens.shape[-1]}, heads {heads}"
-        )
+    check_heads(tokens.shape[-1], heads)
     return rearrange(tokens, "batch token (head dim) -> batch head token dim", head=heads)
 
 
 @shaped
 def merge_heads(heads: Float[Tensor, "batch head token dim"]) -> Float[Tensor, "batch token width"]:
-    """Put the heads side by side again: (batch, head, token, dim) -> (batch, token, head*dim)."""
+    """The heads side by side, the inverse of `split_heads`: (batch, head, token, dim) -> (batch, token, head*dim)."""
     return rearrange(heads, "batch head token dim -> batch token (head dim)")
 
 
 class MultiHeadAttention(nn.Module):
-    """MultiHead(Q, K, V) = Concat(head_1 .. head_h) W_O (Vaswani et al., section 3.2.2).
+    """MultiHead(Q, K, V) = Concat(head_1 .. head_h) W_O, with head_i = attention(Q W_i^Q, K W_i^K, V W_i^V).
 
-    Queries come from the tokens (batch, query, width); keys and values from the context (batch, key, context_width),
-    or from the tokens themselves when no context is given. The output is (batch, query, width).
-    Raises ValueError if `heads` does not divide `width`.
+    Queries come from the tokens (batch, query, width). Keys and values come from the context (batch, key,
+    context_width), or from the tokens if no context is given. The output is (batch, query, width).
+    In ViT's symbols self-attention is [q, k, v] = z U_qkv, A = softmax(q k^T / sqrt(D_h)), SA(z) = A v.
+    Raises ValueError if `heads` does not divide `width`, or for a context without channels.
+
+    Source: Vaswani et al. (2017), section 3.2.2; Dosovitskiy et al. (2021), appendix A.
     """
 
     def __init__(self, width: int, heads: int, context_width: int | None = None, bias: bool = True):
         super().__init__()
-        if heads < 1 or width < 1 or width % heads:
-            raise ValueError(f"the width must be a multiple of the number of heads: width {width}, heads {heads}")
+        check_heads(width, heads)
         self.width, self.heads = width, heads
         self.context_width = width if context_width is None else context_width
         if self.context_width < 1:
-            raise ValueError(f"a context is 1 channel wide or more, given context_width={context_width}")
+            raise ValueError(f"a context has 1 channel or more, given context_width={context_width}")
         self.query = nn.Linear(width, width, bias)
         self.key = nn.Linear(self.context_width, width, bias)
         self.value = nn.Linear(self.context_width, width, bias)
@@ -130,17 +133,15 @@ class MultiHeadAttention(nn.Module):
     ):
         """Attend from `tokens` to `context`; with `return_weights` also the weights (batch, head, query, key).
 
-        `mask` has three axes (batch or 1, query or 1, key), True where a query may look. Without weights asked for,
-        the fused kernel is used. Raises ValueError for widths, batches or masks that do not fit.
+        `mask` has three axes (batch or 1, query or 1, key), True where a query may attend to a key. Without
+        `return_weights` the fused kernel is used. Raises ValueError for widths, batches or masks that do not fit.
         """
-        plain = context is None and self.context_width == self.width and not return_weights
-        if plain and tokens.device.type == "cpu" and not torch.is_grad_enabled():
-            return self._stacked_self_attention(tokens, mask)
         context = tokens if context is None else context
-        self._check_tokens("tokens", tokens, self.width)
-        self._check_tokens("context", context, self.context_width)
-        self._check_fit(tokens, context.shape[0], context.shape[1], mask)
-        output, weights = self.attend(tokens, *self.keys_and_values(context), mask, return_weights)
+        self._check_inputs(tokens, context, mask)
+        query = split_heads(self.query(tokens), self.heads)
+        key, value = self.keys_and_values(context)
+        heads, weights = _attend_with_all_heads(query, key, value, mask, return_weights)
+        output = self.output(merge_heads(heads))
         return output if weights is None else (output, weights)
 
     def _stacked_self_attention(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
@@ -160,7 +161,7 @@ class MultiHeadAttention(nn.Module):
     def keys_and_values(
         self, context: Float[Tensor, "batch key context_width"]
     ) -> tuple[Float[Tensor, "batch head key dim"], Float[Tensor, "batch head key dim"]]:
-        """The keys and values of a context: what can be kept when more queries will come to the same context."""
+        """The keys and values of a context. They can be kept, as in decoding, for queries that come later."""
         self._check_tokens("context", context, self.context_width)
         return split_heads(self.key(context), self.heads), split_heads(self.value(context), self.heads)
 
@@ -173,33 +174,27 @@ class MultiHeadAttention(nn.Module):
         mask: Mask | None = None,
         return_weights: bool = False,
     ) -> tuple[Float[Tensor, "batch query width"], Float[Tensor, "batch head query key"] | None]:
-        """Attend from `tokens` to keys and values made before; the weights are None unless asked for."""
+        """`forward` for keys and values that exist already; the weights are None without `return_weights`."""
         self._check_tokens("tokens", tokens, self.width)
         self._check_fit(tokens, key.shape[0], key.shape[2], mask)
         query = split_heads(self.query(tokens), self.heads)
-        mask = None if mask is None else mask.unsqueeze(1)  # one mask for all heads
-        if return_weights:
-            output, weights = attention(query, key, value, mask)
-        else:
-            output, weights = fused_attention(query, key, value, mask), None
-        return self.output(merge_heads(output)), weights
+        heads, weights = _attend_with_all_heads(query, key, value, mask, return_weights)
+        return self.output(merge_heads(heads)), weights
 
     @shaped
     def folded(
         self, tokens: Float[Tensor, "batch query width"], context: Float[Tensor, "batch key context_width"]
     ) -> Float[Tensor, "batch query width"]:
-        """The output of `forward(tokens, context)` without ever forming a key or a value.
+        """The output of `forward(tokens, context)`, computed without any key or value.
 
-        A score is q . (W_k x + b_k) = (W_k^T q) . x + q . b_k: W_k goes to the query, and q . b_k is the same for all
-        keys, so softmax forgets it. A weighted sum of W_v x + b_v is W_v (weighted sum of x) + b_v: W_v goes behind the
-        sum. Projecting n keys and values costs 2 n width context_width multiply-adds; here it is
-        2 width context_width for each query, but each score and sum runs over context_width channels a head instead of
-        width / heads. That pays where queries are few and keys many, as for a class token.
-        Raises ValueError for widths and batches that do not fit.
+        A score is q . (W_k x + b_k) = (W_k^T q) . x + q . b_k. So W_k can be applied to the query, and q . b_k, which
+        is the same for all keys, has no effect on the softmax. A weighted sum of W_v x + b_v is W_v (weighted sum of x)
+        + b_v. So W_v can be applied after the sum. To project n keys and values costs 2 n width context_width
+        multiply-adds. Here the cost is 2 width context_width for each query, but each score and each sum runs over
+        context_width channels a head instead of width / heads. That is cheaper if queries are few and keys many, as
+        for a class token. Raises ValueError for widths and batches that do not fit.
         """
-        self._check_tokens("tokens", tokens, self.width)
-        self._check_tokens("context", context, self.context_width)
-        self._check_fit(tokens, context.shape[0], context.shape[1], None)
+        self._check_inputs(tokens, context, None)
         query = split_heads(self.query(tokens), self.heads)
         w_k, w_v = (
             rearrange(w, "(head dim) c -> head dim c", head=self.heads) for w in (self.key.weight, self.value.weight)
@@ -209,6 +204,12 @@ class MultiHeadAttention(nn.Module):
         mean = rearrange(mean, "batch (head query) c -> batch head query c", head=self.heads)
         output = merge_heads(mean @ w_v.transpose(1, 2))
         return self.output(output if self.value.bias is None else output + self.value.bias)
+
+    def _check_inputs(self, tokens: Tensor, context: Tensor, mask: Tensor | None) -> None:
+        """Refuse what does not fit, before anything is computed."""
+        self._check_tokens("tokens", tokens, self.width)
+        self._check_tokens("context", context, self.context_width)
+        self._check_fit(tokens, context.shape[0], context.shape[1], mask)
 
     def _check_tokens(self, name: str, given: Tensor, width: int) -> None:
         if given.ndim != 3 or given.shape[-1] != width:
@@ -225,23 +226,36 @@ class MultiHeadAttention(nn.Module):
             )
 
 
+def _attend_with_all_heads(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, return_weights: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Each head's output, under one mask (batch, query, key) for all heads; the weights only if they are returned."""
+    mask = None if mask is None else mask.unsqueeze(1)
+    if return_weights:
+        return attention(query, key, value, mask)
+    return fused_attention(query, key, value, mask), None
+
+
 def causal_mask(length: int, device: torch.device | str | None = None) -> Bool[Tensor, "1 query key"]:
-    """True where key j <= query i: a token may look at itself and at what came before it."""
+    """True where key j <= query i: a token may attend to itself and to the tokens before it."""
     return torch.ones(1, length, length, dtype=torch.bool, device=device).tril()
 
 
 @shaped
 def attention_rollout(weights: Sequence[Tensor]) -> Float[Tensor, "batch token token"]:
-    """How much of each input token reaches each output token, through all layers of (batch, head, token, token).
+    """How much of each input token reaches each output token (row), through all layers.
 
-    A layer passes on half its attention, averaged over heads, and half the token itself (the residual connection);
-    layers multiply. Rows sum to one. Source: Abnar and Zuidema, "Quantifying Attention Flow in Transformers" (2020),
-    section 3.1. Raises ValueError when no layer is given, or layers that do not belong together.
+    `weights` are each layer's (batch, head, token, token), first layer first. A layer's share matrix is half its
+    attention, averaged over heads, and half the identity (the residual connection); the layers' matrices are
+    multiplied. Rows sum to one. Raises ValueError if no layer is given, or layers of different batches or tokens.
+
+    Source: Abnar and Zuidema, "Quantifying Attention Flow in Transformers" (2020), section 3.1.
     """
     shapes = [tuple(layer.shape) for layer in weights]
     if not shapes or any(len(s) != 4 or s[2] != s[3] or s[0::2] != shapes[0][0::2] for s in shapes):
         raise ValueError(
-            f"attention_rollout needs (batch, head, token, token) of at least one layer, all for the same tokens, given {shapes}"
+            "attention_rollout needs (batch, head, token, token) of at least one layer, all for the same tokens, "
+            f"given {shapes}"
         )
     identity = torch.eye(weights[0].shape[-1], dtype=weights[0].dtype, device=weights[0].device)
     flow = identity.expand(weights[0].shape[0], -1, -1)
@@ -271,8 +285,10 @@ def _check(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Te
         return None
     if not isinstance(mask, Tensor) or mask.is_floating_point() or mask.is_complex():
         kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
-        raise TypeError(f"mask must be a tensor, True (or 1) where a key counts, given {kind}: write mask > 0")
+        raise TypeError(
+            f"mask must be a tensor, True (or 1) where a query may attend to a key, given {kind}: write mask > 0"
+        )
     scores = (*query.shape[:-1], key.shape[-2])
     if mask.ndim > len(scores) or any(m not in (1, n) for m, n in zip(mask.shape[::-1], scores[::-1])):
         raise ValueError(f"mask {tuple(mask.shape)} does not broadcast to the scores {scores} = (..., query, key)")
-    return torch.atleast_2d(mask.bool())  # one entry a key: the same for every query
+    return torch.atleast_2d(mask.bool())  # a mask with one entry a key is the same for every query

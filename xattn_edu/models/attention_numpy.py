@@ -1,9 +1,9 @@
-"""Attention and its gradient in NumPy, nothing hidden.
+"""Attention and its gradient in NumPy, every step written out.
 
-Arrays are `(..., token, channel)`. A mask is True where a token counts and broadcasts to the scores
-`(..., query, key)`. Weight matrices act from the right, as in the papers: q = z W_q.
+Arrays are `(..., token, channel)`. A mask is True (or 1) where a query may attend to a key, and broadcasts to the
+scores `(..., query, key)`. Weight matrices act from the right, as in the papers: q = z W_q.
 
-Source: Vaswani et al., "Attention Is All You Need" (2017), section 3.2, equation (1).
+Source: Vaswani et al., "Attention Is All You Need" (2017), section 3.2.
 """
 
 from collections.abc import Callable
@@ -13,18 +13,18 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer
 from numpy import ndarray
 
-from xattn_edu.shapes import shaped
+from xattn_edu.shapes import check_heads, shaped
 
 Mask = Bool[ndarray, "..."] | Integer[ndarray, "..."]
 
 
 @shaped
 def softmax(scores: Float[ndarray, "*batch key"], mask: Mask | None = None) -> Float[ndarray, "*batch key"]:
-    """exp(s_j) / sum_j exp(s_j) over the last axis, over the entries that `mask` admits.
+    """exp(s_i) / sum_j exp(s_j) along the last axis, over the entries where `mask` is True.
 
-    Subtracting the largest score first changes nothing in exact arithmetic and keeps exp from overflowing. A row
-    with no admitted entry gives zeros. Raises ValueError if the mask does not broadcast to the scores, TypeError if it
-    is not True/False.
+    The largest score is subtracted first: in exact arithmetic this changes nothing, and exp cannot overflow. A row
+    whose mask is False everywhere gives zeros. Raises ValueError if the mask does not broadcast to the scores,
+    TypeError if it is not True/False.
     """
     if mask is not None:
         mask = _as_mask(mask, scores.shape)
@@ -40,7 +40,7 @@ def softmax(scores: Float[ndarray, "*batch key"], mask: Mask | None = None) -> F
 def softmax_backward(
     grad_weights: Float[ndarray, "*batch key"], weights: Float[ndarray, "*batch key"]
 ) -> Float[ndarray, "*batch key"]:
-    """Gradient with respect to the scores, given that with respect to the weights w = softmax(scores).
+    """Gradient with respect to the scores, from the gradient with respect to the weights w = softmax(scores).
 
     dw_i/ds_j = w_i (1[i=j] - w_j), so ds = w * (dw - sum_i w_i dw_i). Masked entries have w = 0 and get 0.
     """
@@ -54,10 +54,12 @@ def attention(
     value: Float[ndarray, "*batch key channel"],
     mask: Mask | None = None,
 ) -> tuple[Float[ndarray, "*batch query channel"], Float[ndarray, "*batch query key"]]:
-    """softmax(q k^T / sqrt(d)) v, and the weights: equation (1).
+    """softmax(q k^T / sqrt(d)) v; returns the output and the weights.
 
-    A query that may look at no key gets zeros. Raises ValueError for widths or token counts that do not match and
-    for a mask that does not broadcast to (..., query, key).
+    A query that may attend to no key gets zeros. Raises ValueError for widths or token counts that do not match and
+    for a mask that does not broadcast to (..., query, key), TypeError for a mask that is not True/False.
+
+    Source: Vaswani et al. (2017), section 3.2.1, equation (1).
     """
     if query.shape[-1] != key.shape[-1]:
         raise ValueError(f"query and key must have the same width: query {query.shape}, key {key.shape}")
@@ -78,10 +80,10 @@ def attention_backward(
     value: Float[ndarray, "*batch key channel"],
     weights: Float[ndarray, "*batch query key"],
 ) -> tuple[Float[ndarray, "*batch query dim"], Float[ndarray, "*batch key dim"], Float[ndarray, "*batch key channel"]]:
-    """Gradients with respect to query, key and value, given that with respect to the output.
+    """Gradients with respect to query, key and value, from the gradient with respect to the output.
 
-    The forward pass read backwards: output = w v, w = softmax(s), s = q k^T / sqrt(d). No mask is needed: it is
-    already in the weights.
+    The steps of the forward pass in reverse order: output = w v, w = softmax(s), s = q k^T / sqrt(d). No mask is
+    needed, because masked weights are 0.
     """
     grad_value = weights.swapaxes(-1, -2) @ grad_output
     grad_weights = grad_output @ value.swapaxes(-1, -2)
@@ -91,10 +93,12 @@ def attention_backward(
 
 @shaped
 def split_heads(tokens: Float[ndarray, "*batch token width"], heads: int) -> Float[ndarray, "*batch head token dim"]:
-    """(..., token, head*dim) -> (..., head, token, dim): cut the channels into heads, then move the head axis."""
+    """(..., token, head*dim) -> (..., head, token, dim): cut the channels into heads, then move the head axis.
+
+    Raises ValueError if `heads` does not divide the width.
+    """
     *batch, token, width = tokens.shape
-    if heads < 1 or width % heads:
-        raise ValueError(f"the width must be a multiple of the number of heads: width {width}, heads {heads}")
+    check_heads(width, heads)
     return tokens.reshape(*batch, token, heads, width // heads).swapaxes(-2, -3)
 
 
@@ -127,7 +131,7 @@ class Projections(NamedTuple):
 
 
 class MultiHeadCache(NamedTuple):
-    """What the forward pass keeps for the backward pass."""
+    """The arrays that the forward pass stores for the backward pass."""
 
     tokens: ndarray
     context: ndarray
@@ -146,10 +150,13 @@ def multi_head_attention(
     heads: int,
     mask: Mask | None = None,
 ) -> tuple[Float[ndarray, "*batch query width"], MultiHeadCache]:
-    """MultiHead(Q, K, V) = Concat(head_1 .. head_h) W_O (section 3.2.2).
+    """MultiHead(Q, K, V) = Concat(head_1 .. head_h) W_O; returns the output and what the backward pass needs.
 
     Queries come from `tokens`, keys and values from `context`: pass the same array twice for self-attention. The mask
-    broadcasts to (..., query, key) and is the same for every head. Raises ValueError for widths that do not match.
+    broadcasts to (..., query, key) and is the same for every head. Raises ValueError for widths or a mask that do not
+    fit, TypeError for a mask that is not True/False.
+
+    Source: Vaswani et al. (2017), section 3.2.2.
     """
     for name, array, matrix in (("tokens", tokens, projections.w_query), ("context", context, projections.w_key)):
         if array.shape[-1] != matrix.shape[0]:
@@ -170,9 +177,9 @@ def multi_head_attention(
 def multi_head_attention_backward(
     grad_output: ndarray, projections: Projections, cache: MultiHeadCache
 ) -> tuple[ndarray, ndarray, Projections]:
-    """Gradients with respect to tokens, context and every weight, given that with respect to the output.
+    """Gradients with respect to tokens, context and every weight, from the gradient with respect to the output.
 
-    For self-attention the gradient of the one input is the sum of the first two.
+    In self-attention tokens and context are one array; its gradient is the sum of the first two.
     """
     p, c = projections, cache
     heads = c.query.shape[-3]
@@ -194,8 +201,8 @@ def multi_head_attention_backward(
 
 
 def numerical_gradient(function: Callable[[ndarray], float], at: ndarray, step: float = 1e-5) -> ndarray:
-    """Central differences (f(x + h) - f(x - h)) / 2h, one entry of `at` at a time: slow and obviously right."""
-    at = at.astype(float)  # whole numbers cannot take a small step
+    """Central differences (f(x + h) - f(x - h)) / 2h, one entry of `at` at a time: slow, and easy to check."""
+    at = at.astype(float)  # an array of integers could not hold x + h
     gradient = np.zeros_like(at)
     for index in np.ndindex(at.shape):
         up, down = at.copy(), at.copy()
@@ -206,8 +213,10 @@ def numerical_gradient(function: Callable[[ndarray], float], at: ndarray, step: 
 
 
 def _as_mask(mask: ndarray, scores_shape: tuple[int, ...]) -> ndarray:
-    if mask.dtype.kind not in "biu":  # a mask to be added, 0 and -inf, would say the opposite here
-        raise TypeError(f"mask must be True (or 1) where a token counts, given {mask.dtype}: write mask > 0")
+    if mask.dtype.kind not in "biu":  # a float mask is one to be added (0 and -inf), which means the opposite
+        raise TypeError(
+            f"mask must be True (or 1) where a query may attend to a key, given {mask.dtype}: write mask > 0"
+        )
     try:
         fits = np.broadcast_shapes(mask.shape, scores_shape) == tuple(scores_shape)
     except ValueError:
@@ -220,9 +229,10 @@ def _as_mask(mask: ndarray, scores_shape: tuple[int, ...]) -> ndarray:
 
 
 def _outer(inputs: ndarray, grads: ndarray) -> ndarray:
-    """Gradient of a matrix W in y = x W, summed over batch and tokens: x^T dy."""
+    """Gradient x^T dy of a matrix W in y = x W, summed over batch and tokens."""
     return inputs.reshape(-1, inputs.shape[-1]).T @ grads.reshape(-1, grads.shape[-1])
 
 
 def _over_tokens(grads: ndarray) -> ndarray:
+    """Gradient of a bias b in y = x W + b: dy, summed over batch and tokens."""
     return grads.reshape(-1, grads.shape[-1]).sum(axis=0)

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from xattn_edu.models.fusions import FUSIONS, Pair, Scales
 from xattn_edu.models.layers import StochasticDepth, grid_of, initialise_linear
-from xattn_edu.models.vit import Size, ViT
+from xattn_edu.models.vit import ImageSize, ViT
 from xattn_edu.shapes import check_choice, shaped
 
 
@@ -77,7 +77,7 @@ class CrossViT(nn.Module):
 
     def __init__(
         self,
-        image_sizes: tuple[Size, Size] = (240, 224),
+        image_sizes: tuple[ImageSize, ImageSize] = (240, 224),
         patches: Pair = (12, 16),
         widths: Pair = (192, 384),
         depths: Pair = (1, 4),

@@ -1,7 +1,7 @@
-"""The small layers that several models share: the two-layer MLP, stochastic depth, first weights, the grid of patches."""
+"""What several models share: the two-layer MLP, stochastic depth, first weights, the grid of patches, eval mode."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from jaxtyping import Float
@@ -12,15 +12,17 @@ from xattn_edu.shapes import shaped
 
 
 class StochasticDepth(nn.Module):
-    """While training, leave a residual branch out for a random share `rate` of the samples, and scale the others.
+    """While training, drop a residual branch for a random share `rate` of the samples, and scale it for the others.
 
-    Source: Huang et al., "Deep Networks with Stochastic Depth" (2016). Raises ValueError unless 0 <= rate < 1.
+    A branch is (batch, ...). The scale 1 / (1 - rate) keeps the expectation. Raises ValueError unless 0 <= rate < 1.
+
+    Source: Huang et al., "Deep Networks with Stochastic Depth" (2016).
     """
 
     def __init__(self, rate: float):
         super().__init__()
         if not 0 <= rate < 1:
-            raise ValueError(f"a stochastic depth rate lies in [0, 1), given {rate}")
+            raise ValueError(f"a stochastic depth rate must lie in [0, 1), given {rate}")
         self.rate = rate
 
     def forward(self, branch: Tensor) -> Tensor:
@@ -34,24 +36,39 @@ class StochasticDepth(nn.Module):
 
 
 class MLP(nn.Module):
-    """Linear, GELU, Linear on every token by itself: (batch, token, width) to the same shape."""
+    """fc2(GELU(fc1(x))) on each token by itself: (..., width) to the same shape, `hidden` channels between.
+
+    Source: Dosovitskiy et al., "An Image is Worth 16x16 Words" (2021), section 3.1.
+    """
 
     def __init__(self, width: int, hidden: int):
         super().__init__()
+        self.hidden = hidden
         self.fc1 = nn.Linear(width, hidden)
         self.fc2 = nn.Linear(hidden, width)
 
     @shaped
     def forward(self, tokens: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
-        if torch.is_grad_enabled() or tokens.device.type != "cpu" or tokens.ndim != 3:
-            return self.fc2(F.gelu(self.fc1(tokens)))
-        # No token needs another: a few images at a time, the wide middle (some 4 MB) never leaves the CPU's cache.
-        images = max(1, 2**20 // max(1, tokens.shape[1] * self.fc1.out_features))
-        return torch.cat([self.fc2(F.gelu(self.fc1(part))) for part in tokens.split(images)])
+        def mlp(x: Tensor) -> Tensor:
+            return self.fc2(F.gelu(self.fc1(x)))
+
+        return _in_parts(mlp, tokens, self.hidden)
+
+
+def _in_parts(function: Callable[[Tensor], Tensor], tokens: Tensor, hidden: int) -> Tensor:
+    """`function(tokens)`, which treats each token (..., width) by itself and has `hidden` channels in its middle.
+
+    On a CPU without gradients, some tokens at a time: so the middle, at most about 4 MB, stays in the CPU's cache.
+    """
+    if torch.is_grad_enabled() or tokens.device.type != "cpu":
+        return function(tokens)
+    rows = tokens.reshape(-1, tokens.shape[-1])
+    parts = rows.chunk(1 + rows.shape[0] * hidden // 2**20)
+    return torch.cat([function(part) for part in parts]).reshape(tokens.shape)
 
 
 def initialise_linear(module: nn.Module) -> None:
-    """Truncated normal of deviation 0.02 on the weights of all linear layers in `module`, zeros on their biases."""
+    """Truncated normal weights of standard deviation 0.02 and zero biases for all linear layers in `module`."""
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             nn.init.trunc_normal_(layer.weight, std=0.02)

@@ -1,7 +1,7 @@
-"""What relates tokens or channels without queries, keys and values: channel and spatial attention, and token mixers.
+"""Layers that relate tokens or channels without queries, keys and values: channel and spatial attention, token mixers.
 
-All take tokens (batch, token, width) of an image cut into a grid, row by row, and give tokens of the same shape, so each
-can stand in a ViT block where self-attention stands: `ViT(..., mixer=MIXERS["pooling"], pool="mean")`.
+Each takes the tokens (batch, token, width) of an image's grid, row by row, and returns tokens of the same shape. So
+each can replace the self-attention of a ViT's blocks: `ViT(..., mixer=MIXERS["pooling"], pool="mean")`.
 """
 
 import torch
@@ -18,11 +18,12 @@ Tokens = Float[Tensor, "batch token width"]
 
 
 class SqueezeExcitation(nn.Module):
-    """Channel attention: average over space, relate the channels to each other, scale each channel by its gate.
+    """Channel attention: average over the tokens, relate the channels, scale each channel by its gate.
 
-    gate = sigmoid(W_2 relu(W_1 mean)), the same for all tokens; W_1 goes down to width / reduction channels.
-    Source: Hu et al., "Squeeze-and-Excitation Networks" (2018), equations (2) to (4). Raises ValueError unless
-    1 <= reduction <= width.
+    gate = sigmoid(W_2 relu(W_1 mean)), the same for all tokens; W_1 maps to width / reduction channels. Raises
+    ValueError unless 1 <= reduction <= width.
+
+    Source: Hu et al., "Squeeze-and-Excitation Networks" (2018), equations (2) to (4).
     """
 
     def __init__(self, width: int, reduction: int = 16):
@@ -31,7 +32,7 @@ class SqueezeExcitation(nn.Module):
 
     @shaped
     def gate(self, tokens: Tokens) -> Float[Tensor, "batch 1 width"]:
-        """What each channel is multiplied by, between 0 and 1."""
+        """The factor of each channel, between 0 and 1."""
         return self.mlp(tokens.mean(dim=1, keepdim=True)).sigmoid()
 
     @shaped
@@ -40,10 +41,11 @@ class SqueezeExcitation(nn.Module):
 
 
 class ChannelAttention(nn.Module):
-    """CBAM's channel attention: as squeeze-and-excitation, with the largest value over space beside the average.
+    """CBAM's channel attention: squeeze-and-excitation with the maximum over the tokens besides the average.
 
-    gate = sigmoid(MLP(mean) + MLP(max)), one MLP for both. Source: Woo et al., "CBAM: Convolutional Block Attention
-    Module" (2018), equation (2). Raises ValueError unless 1 <= reduction <= width.
+    gate = sigmoid(MLP(mean) + MLP(max)), one MLP for both. Raises ValueError unless 1 <= reduction <= width.
+
+    Source: Woo et al., "CBAM: Convolutional Block Attention Module" (2018), equation (2).
     """
 
     def __init__(self, width: int, reduction: int = 16):
@@ -52,7 +54,7 @@ class ChannelAttention(nn.Module):
 
     @shaped
     def gate(self, tokens: Tokens) -> Float[Tensor, "batch 1 width"]:
-        """What each channel is multiplied by, between 0 and 1."""
+        """The factor of each channel, between 0 and 1."""
         return (self.mlp(tokens.mean(dim=1, keepdim=True)) + self.mlp(tokens.amax(dim=1, keepdim=True))).sigmoid()
 
     @shaped
@@ -63,8 +65,10 @@ class ChannelAttention(nn.Module):
 class SpatialAttention(nn.Module):
     """CBAM's spatial attention: pool the channels, relate the positions, scale each position by its gate.
 
-    gate = sigmoid(f([mean; max])) with f a convolution over the grid, 7 x 7 in the paper. Source: Woo et al. (2018),
-    equation (3). Raises ValueError for a kernel that is not odd.
+    gate = sigmoid(f([mean; max])) with f a convolution over the grid (rows, columns), 7 x 7 in the paper. Raises
+    ValueError for an even kernel, and for tokens that are not the grid's.
+
+    Source: Woo et al., "CBAM: Convolutional Block Attention Module" (2018), equation (3).
     """
 
     def __init__(self, grid: tuple[int, int], kernel: int = 7):
@@ -75,7 +79,7 @@ class SpatialAttention(nn.Module):
 
     @shaped
     def gate(self, tokens: Tokens) -> Float[Tensor, "batch token 1"]:
-        """What each position is multiplied by, between 0 and 1. Raises ValueError for tokens that are not the grid's."""
+        """The factor of each position, between 0 and 1. Raises ValueError for tokens that are not the grid's."""
         _check_grid(tokens, self.grid)
         pooled = torch.stack([tokens.mean(dim=2), tokens.amax(dim=2)], dim=1).unflatten(2, self.grid)
         return rearrange(self.convolution(pooled), "batch 1 row column -> batch (row column) 1").sigmoid()
@@ -86,9 +90,11 @@ class SpatialAttention(nn.Module):
 
 
 class CBAM(nn.Module):
-    """Which channels, then which positions: channel attention followed by spatial attention.
+    """Channel attention, then spatial attention: which channels matter, then which positions.
 
-    Source: Woo et al. (2018), equation (1).
+    Errors are those of its two parts.
+
+    Source: Woo et al., "CBAM: Convolutional Block Attention Module" (2018), equation (1).
     """
 
     def __init__(self, width: int, grid: tuple[int, int], reduction: int = 16, kernel: int = 7):
@@ -104,8 +110,10 @@ class CBAM(nn.Module):
 class TokenMixing(nn.Module):
     """MLP-Mixer's token mixing: one MLP along the tokens, the same for every channel.
 
-    What position i takes from position j is a learned number that never depends on the picture. Source: Tolstikhin et
-    al., "MLP-Mixer" (2021), equation (1), first line. Raises ValueError for another number of tokens than the grid has.
+    How position i is mixed into position j is learned once for all images. `hidden` is the width of the MLP's middle,
+    by default twice the number of tokens. Raises ValueError for tokens that are not the grid's.
+
+    Source: Tolstikhin et al., "MLP-Mixer" (2021), equation (1), first line.
     """
 
     def __init__(self, grid: tuple[int, int], hidden: int | None = None):
@@ -121,11 +129,12 @@ class TokenMixing(nn.Module):
 
 
 class Pooling(nn.Module):
-    """PoolFormer's mixing: the average over a `size` x `size` neighbourhood, less the token itself. No parameters.
+    """PoolFormer's mixing: the average over a `size` x `size` neighbourhood, minus the token itself. No parameters.
 
-    The token is taken away because the block's residual adds it again; beyond the edge nothing is counted. Source: Yu
-    et al., "MetaFormer Is Actually What You Need for Vision" (2022), equation (4). Raises ValueError for a size that is
-    not odd, and for tokens that are not the grid's.
+    The token is subtracted because the block's residual adds it again. Positions beyond the edge are not part of the
+    average. Raises ValueError for an even size, and for tokens that are not the grid's.
+
+    Source: Yu et al., "MetaFormer Is Actually What You Need for Vision" (2022), equation (4).
     """
 
     def __init__(self, grid: tuple[int, int], size: int = 3):
@@ -144,9 +153,10 @@ class Pooling(nn.Module):
 class FourierMixing(nn.Module):
     """FNet's mixing: the real part of the Fourier transform over tokens and channels. No parameters.
 
-    Scaled by 1 / sqrt(tokens * width), which lets the whole transform keep its length (the paper leaves the scale to the
-    norm that follows it there); the real part holds about half of the squared length. Source: Lee-Thorp et al., "FNet:
-    Mixing Tokens with Fourier Transforms" (2022), equation (3).
+    The transform is scaled by 1 / sqrt(tokens * width), so that it keeps the length of its input; its real part has
+    about half of the squared length. (The paper does not scale: a norm follows there.)
+
+    Source: Lee-Thorp et al., "FNet: Mixing Tokens with Fourier Transforms" (2022), equation (3).
     """
 
     @shaped
@@ -154,14 +164,14 @@ class FourierMixing(nn.Module):
         return torch.fft.fft2(tokens, norm="ortho").real
 
 
-# Each by the name its paper gave it, as ViT's `mixer` wants it: (width, grid) -> module.
+# The values are of the form that ViT takes as `mixer`: (width, grid) -> module.
 MIXERS: dict[str, Mixer] = {
     "token_mlp": lambda width, grid: TokenMixing(grid),
     "fourier": lambda width, grid: FourierMixing(),
     "pooling": lambda width, grid: Pooling(grid),
     "squeeze_excitation": lambda width, grid: SqueezeExcitation(width),
     "cbam": lambda width, grid: CBAM(width, grid),
-    "none": lambda width, grid: nn.Identity(),  # for comparison: every patch by itself
+    "none": lambda width, grid: nn.Identity(),  # for comparison: no patch is related to another
 }
 
 
@@ -174,12 +184,12 @@ def _bottleneck(width: int, reduction: int) -> nn.Sequential:
 
 def _check_odd(name: str, size: int) -> None:
     if size < 1 or size % 2 == 0:
-        raise ValueError(f"{name} must be odd, so that it has a middle, given {size}")
+        raise ValueError(f"{name} must be odd, so that it has a centre, given {size}")
 
 
 def _check_grid(tokens: Tensor, grid: tuple[int, int]) -> None:
     if tokens.shape[1] != grid[0] * grid[1]:
         raise ValueError(
-            f"{tokens.shape[1]} tokens are not a grid of {grid[0]} x {grid[1]}: it is made for one size of image, and a "
-            "class token has no place in it"
+            f"{tokens.shape[1]} tokens are not a grid of {grid[0]} x {grid[1]}: build the layer for the grid of your "
+            "images, and leave out a class token"
         )

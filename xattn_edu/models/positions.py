@@ -1,6 +1,6 @@
-"""Where a token stands: sine codes in one and two dimensions, and learned ones resized to another grid.
+"""Codes of positions: sines and cosines in one and two dimensions, and codes resized to another grid.
 
-Sources: Vaswani et al., "Attention Is All You Need" (2017), section 3.5; Dosovitskiy et al., "An Image is Worth 16x16
+Source: Vaswani et al., "Attention Is All You Need" (2017), section 3.5; Dosovitskiy et al., "An Image is Worth 16x16
 Words" (2021), section 3.2.
 """
 
@@ -15,9 +15,12 @@ from xattn_edu.shapes import shaped
 
 @shaped
 def sinusoidal_positions(length: int, width: int, first: int = 0) -> Float[Tensor, "length width"]:
-    """PE(pos, 2i) = sin(pos / 10000^(2i/width)), PE(pos, 2i+1) = cos of the same: positions first .. first+length-1.
+    """PE(pos, 2i) = sin(pos / 10000^(2i/width)) and PE(pos, 2i+1) = cos of the same angle.
 
-    In float64, so that far positions stay exact. Source: section 3.5. Raises ValueError for an odd width.
+    Row p is the code of position `first` + p, in float64, so that the codes of large positions are precise. Raises
+    ValueError for a width that is odd or below 2.
+
+    Source: Vaswani et al. (2017), section 3.5.
     """
     if width % 2 or width < 2:
         raise ValueError(f"sines and cosines come in pairs: the width must be even, given {width}")
@@ -29,11 +32,13 @@ def sinusoidal_positions(length: int, width: int, first: int = 0) -> Float[Tenso
 
 @shaped
 def sincos_positions(grid: tuple[int, int], width: int) -> Float[Tensor, "1 token width"]:
-    """Fixed position embeddings of a grid of patches: half of the channels tell the row, half the column.
+    """Fixed position embeddings of a grid of patches: half of the channels code the row, half the column.
 
-    Each half holds sin and cos of position / 10000^(i / (width/4)), Vaswani et al.'s section 3.5 in two dimensions
-    (Chen et al., "An Empirical Study of Training Self-Supervised Vision Transformers", 2021, use it so).
-    Raises ValueError unless width is a multiple of 4.
+    Each half holds the sines, then the cosines, of position / 10000^(i / (width/4)) for i from 0 to width/4 - 1.
+    `grid` is (rows, columns); patches are numbered row by row. Raises ValueError unless width is a multiple of 4.
+
+    Source: Vaswani et al. (2017), section 3.5; in two dimensions Chen et al., "An Empirical Study of Training
+    Self-Supervised Vision Transformers" (2021).
     """
     if width % 4 or width < 4:
         raise ValueError(f"two-dimensional sines and cosines need a width that is a multiple of 4, given {width}")
@@ -49,8 +54,10 @@ def interpolate_positions(
 ) -> Float[Tensor, "1 new_tokens width"]:
     """Position embeddings for another grid: the patches' are resized as an image (bicubic), a class token's is kept.
 
-    `old` and `new` are (rows, columns). Source: Dosovitskiy et al., section 3.2. Raises ValueError if `positions` do
-    not belong to the old grid.
+    `old` and `new` are (rows, columns); a class token comes first. Raises ValueError if `positions` do not belong to
+    the old grid.
+
+    Source: Dosovitskiy et al. (2021), section 3.2.
     """
     patches = old[0] * old[1]
     prefix = positions.shape[1] - patches

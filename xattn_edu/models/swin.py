@@ -221,9 +221,7 @@ class WindowBlock(nn.Module):
         windows = self.windows(self.norm1(maps))
         mixed, weights = self.attention(windows, self.mask(maps), return_weights)
         maps = maps + self.drop(self.unwindow(mixed, maps))
-        # Rows stand for images here: without gradients the MLP takes a few at a time, which suits a CPU's cache.
-        mlp = self.mlp(self.norm2(maps).flatten(0, 1)).unflatten(0, maps.shape[:2])
-        return maps + self.drop(mlp), weights
+        return maps + self.drop(self.mlp(self.norm2(maps))), weights
 
     def windows(self, maps: Float[Tensor, "batch row column channel"]) -> Float[Tensor, "batch_windows token channel"]:
         """Pad, roll and cut maps. (Cut a map that numbers its pixels from 1 to see where each goes; 0 is padding.)"""

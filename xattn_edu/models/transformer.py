@@ -1,7 +1,8 @@
-"""The Transformer: an encoder, a decoder whose cross-attention reads it, and decoding with cached keys and values.
+"""The Transformer: an encoder, a decoder that attends to the encoder's output, and caches of keys and values.
 
-Source: Vaswani et al., "Attention Is All You Need" (2017); section and equation numbers are that paper's. Tokens are
-(batch, token, width), ids (batch, token); masks are True where a token counts.
+Tokens are (batch, token, width), ids (batch, token). A mask is True where a query may attend to a key.
+
+Source: Vaswani et al., "Attention Is All You Need" (2017), section 3.
 """
 
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from xattn_edu.shapes import shaped
 
 @dataclass
 class AttentionMaps:
-    """The weights of every layer, first layer first, each (batch, head, query, key)."""
+    """The attention weights of all layers, first layer first, each (batch, head, query, key)."""
 
     encoder: list[Tensor] = field(default_factory=list)  # source tokens to source tokens
     decoder: list[Tensor] = field(default_factory=list)  # target tokens to themselves and those before them
@@ -27,12 +28,15 @@ class AttentionMaps:
 
 @shaped
 def padding_mask(ids: Int[Tensor, "batch token"], pad: int = 0) -> Bool[Tensor, "batch 1 token"]:
-    """True where a token counts, False where it only fills the row: which keys a query may look at."""
+    """A mask for attention: True for tokens, False for padding, to which no query may attend."""
     return (ids != pad)[:, None, :]
 
 
 class FeedForward(nn.Module):
-    """Linear, ReLU, Linear on every token by itself: equation (2)."""
+    """max(0, x W_1 + b_1) W_2 + b_2 on each token by itself: (batch, token, width) to the same shape.
+
+    Source: Vaswani et al. (2017), section 3.3, equation (2).
+    """
 
     def __init__(self, width: int, hidden: int):
         super().__init__()
@@ -45,43 +49,49 @@ class FeedForward(nn.Module):
 
 
 class Residual(nn.Module):
-    """What stands around a sub-layer f: LayerNorm(x + f(x)) as published, or x + f(LayerNorm(x)) with `pre_norm`.
+    """The LayerNorm and the dropout of one residual connection; the layers below apply them in their order."""
 
-    Source: section 3.1; pre-norm: Xiong et al., "On Layer Normalization in the Transformer Architecture" (2020).
-    """
-
-    def __init__(self, width: int, dropout: float, pre_norm: bool):
+    def __init__(self, width: int, dropout: float):
         super().__init__()
-        self.norm, self.drop, self.pre_norm = nn.LayerNorm(width), nn.Dropout(dropout), pre_norm
-
-    def before(self, tokens: Tensor) -> Tensor:
-        """What the sub-layer reads."""
-        return self.norm(tokens) if self.pre_norm else tokens
-
-    def after(self, tokens: Tensor, output: Tensor) -> Tensor:
-        """The tokens with the sub-layer's output added."""
-        tokens = tokens + self.drop(output)
-        return tokens if self.pre_norm else self.norm(tokens)
+        self.norm, self.drop = nn.LayerNorm(width), nn.Dropout(dropout)
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention, then the feed-forward network: section 3.1."""
+    """Self-attention, then the feed-forward network, each with a residual connection.
+
+    Post-norm, as in the paper, is x = norm(x + f(x)) for each part f; pre-norm is x = x + f(norm(x)). Raises ValueError
+    if `heads` does not divide `width`.
+
+    Source: Vaswani et al. (2017), section 3.1; Xiong et al., "On Layer Normalization in the Transformer Architecture"
+    (2020), figure 1.
+    """
 
     def __init__(self, width: int, heads: int, hidden: int, dropout: float = 0.1, pre_norm: bool = False):
         super().__init__()
         self.attention = MultiHeadAttention(width, heads)
         self.feed_forward = FeedForward(width, hidden)
-        self.residual1, self.residual2 = (Residual(width, dropout, pre_norm) for _ in range(2))
+        self.residual1, self.residual2 = (Residual(width, dropout) for _ in range(2))
+        self.pre_norm = pre_norm
 
     @shaped
     def forward(
         self, tokens: Float[Tensor, "batch token width"], mask: Mask | None = None, return_weights: bool = False
     ) -> tuple[Float[Tensor, "batch token width"], Float[Tensor, "batch head token token"] | None]:
-        """Tokens to tokens, and the weights if asked for."""
-        asking = self.residual1.before(tokens)
-        mixed, weights = self.attention.attend(asking, *self.attention.keys_and_values(asking), mask, return_weights)
-        tokens = self.residual1.after(tokens, mixed)
-        return self.residual2.after(tokens, self.feed_forward(self.residual2.before(tokens))), weights
+        """Tokens to tokens, and the weights with `return_weights` (else None). Errors are those of attention."""
+        first, second = self.residual1, self.residual2
+        if self.pre_norm:
+            mixed, weights = self._attend(first.norm(tokens), mask, return_weights)
+            tokens = tokens + first.drop(mixed)
+            tokens = tokens + second.drop(self.feed_forward(second.norm(tokens)))
+        else:
+            mixed, weights = self._attend(tokens, mask, return_weights)
+            tokens = first.norm(tokens + first.drop(mixed))
+            tokens = second.norm(tokens + second.drop(self.feed_forward(tokens)))
+        return tokens, weights
+
+    def _attend(self, tokens: Tensor, mask: Tensor | None, return_weights: bool) -> tuple[Tensor, Tensor | None]:
+        """Self-attention: queries, keys and values from the same tokens."""
+        return self.attention.attend(tokens, *self.attention.keys_and_values(tokens), mask, return_weights)
 
 
 KeysValues = tuple[Float[Tensor, "batch head key dim"], Float[Tensor, "batch head key dim"]]
@@ -89,21 +99,28 @@ KeysValues = tuple[Float[Tensor, "batch head key dim"], Float[Tensor, "batch hea
 
 @dataclass
 class LayerCache:
-    """The keys and values that one decoder layer has made and need not make again."""
+    """The keys and values that one decoder layer has computed and need not compute again."""
 
-    target: KeysValues | None = None  # of the tokens written so far: one more with each step
-    source: KeysValues | None = None  # of the encoder's output: made once
+    target: KeysValues | None = None  # of the target tokens so far: one more after each step
+    source: KeysValues | None = None  # of the encoder's output: computed once
 
 
 class DecoderLayer(nn.Module):
-    """Causal self-attention, cross-attention to the encoder's output, the feed-forward network: section 3.1."""
+    """Self-attention, cross-attention to the encoder's output, the feed-forward network, each with a residual.
+
+    Post-norm and pre-norm are as in `EncoderLayer`. The self-attention is causal if its mask is. Raises ValueError if
+    `heads` does not divide `width`.
+
+    Source: Vaswani et al. (2017), section 3.1.
+    """
 
     def __init__(self, width: int, heads: int, hidden: int, dropout: float = 0.1, pre_norm: bool = False):
         super().__init__()
         self.attention = MultiHeadAttention(width, heads)
         self.cross_attention = MultiHeadAttention(width, heads)
         self.feed_forward = FeedForward(width, hidden)
-        self.residual1, self.residual2, self.residual3 = (Residual(width, dropout, pre_norm) for _ in range(3))
+        self.residual1, self.residual2, self.residual3 = (Residual(width, dropout) for _ in range(3))
+        self.pre_norm = pre_norm
 
     @shaped
     def forward(
@@ -115,31 +132,67 @@ class DecoderLayer(nn.Module):
         return_weights: bool = False,
         cache: LayerCache | None = None,
     ) -> tuple[Float[Tensor, "batch token width"], tuple[Tensor | None, Tensor | None]]:
-        """Tokens to tokens, and the weights of self- and cross-attention if asked for.
+        """Tokens to tokens, and the weights of self- and cross-attention with `return_weights` (else None).
 
-        With a `cache` the tokens are new ones, which follow those whose keys and values it holds; it grows by them.
+        Args:
+            tokens: target tokens; with a `cache`, only those that follow the tokens in it.
+            memory: the encoder's output.
+            mask: to which target tokens, those in the cache included, a target token may attend.
+            memory_mask: to which tokens of the memory a target token may attend.
+            return_weights: also return the weights, (batch, head, token, token) and (batch, head, token, source).
+            cache: keys and values that exist already; those of `tokens` are added to it.
+
+        Errors are those of attention.
         """
         cache = LayerCache() if cache is None else cache
-        asking = self.residual1.before(tokens)
-        key, value = self.attention.keys_and_values(asking)
+        first, second, third = self.residual1, self.residual2, self.residual3
+        if self.pre_norm:
+            mixed, to_target = self._attend_to_target(first.norm(tokens), mask, return_weights, cache)
+            tokens = tokens + first.drop(mixed)
+            mixed, to_source = self._attend_to_source(second.norm(tokens), memory, memory_mask, return_weights, cache)
+            tokens = tokens + second.drop(mixed)
+            tokens = tokens + third.drop(self.feed_forward(third.norm(tokens)))
+        else:
+            mixed, to_target = self._attend_to_target(tokens, mask, return_weights, cache)
+            tokens = first.norm(tokens + first.drop(mixed))
+            mixed, to_source = self._attend_to_source(tokens, memory, memory_mask, return_weights, cache)
+            tokens = second.norm(tokens + second.drop(mixed))
+            tokens = third.norm(tokens + third.drop(self.feed_forward(tokens)))
+        return tokens, (to_target, to_source)
+
+    def _attend_to_target(
+        self, tokens: Tensor, mask: Tensor | None, return_weights: bool, cache: LayerCache
+    ) -> tuple[Tensor, Tensor | None]:
+        """Self-attention: keys and values from the same tokens, behind those of the tokens before them."""
+        key, value = self.attention.keys_and_values(tokens)
         if cache.target is not None:
             key, value = torch.cat([cache.target[0], key], dim=2), torch.cat([cache.target[1], value], dim=2)
         cache.target = key, value
-        mixed, to_target = self.attention.attend(asking, *cache.target, mask, return_weights)
-        tokens = self.residual1.after(tokens, mixed)
+        return self.attention.attend(tokens, key, value, mask, return_weights)
 
-        if cache.source is None:  # keys and values are the source's: this makes it a translator
+    def _attend_to_source(
+        self, tokens: Tensor, memory: Tensor, mask: Tensor | None, return_weights: bool, cache: LayerCache
+    ) -> tuple[Tensor, Tensor | None]:
+        """Cross-attention: keys and values from the encoder's output, computed once for all steps."""
+        if cache.source is None:
             cache.source = self.cross_attention.keys_and_values(memory)
-        asking = self.residual2.before(tokens)
-        mixed, to_source = self.cross_attention.attend(asking, *cache.source, memory_mask, return_weights)
-        tokens = self.residual2.after(tokens, mixed)
-
-        tokens = self.residual3.after(tokens, self.feed_forward(self.residual3.before(tokens)))
-        return tokens, (to_target, to_source)
+        return self.cross_attention.attend(tokens, *cache.source, mask, return_weights)
 
 
 class Encoder(nn.Module):
-    """`depth` encoder layers (1 or more); `final_norm` adds a LayerNorm at the end, which pre-norm needs (and has by default)."""
+    """`depth` encoder layers, one after another, and with `final_norm` a LayerNorm on their output.
+
+    Args:
+        width: channels of a token.
+        depth: number of layers, 1 or more.
+        heads: number of attention heads; it divides the width.
+        hidden: channels between the two linear layers of the feed-forward network.
+        dropout: rate, on the output of each attention and each feed-forward network.
+        pre_norm: normalise before each part of a layer, not after it.
+        final_norm: by default, only with `pre_norm`, whose last output is not normalised otherwise.
+
+    Raises ValueError for a depth below 1 and heads that do not divide the width.
+    """
 
     def __init__(
         self,
@@ -159,7 +212,10 @@ class Encoder(nn.Module):
     def forward(
         self, tokens: Tensor, mask: Tensor | None = None, return_weights: bool = False
     ) -> tuple[Tensor, list[Tensor]]:
-        """Tokens (batch, token, width) to tokens, and each layer's weights if asked for; `mask` as in attention."""
+        """Tokens (batch, token, width) to tokens, and each layer's weights with `return_weights`.
+
+        `mask` and errors are those of `MultiHeadAttention`.
+        """
         maps = []
         for layer in self.layers:
             tokens, weights = layer(tokens, mask, return_weights)
@@ -169,7 +225,13 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """`depth` decoder layers (1 or more), every one of which reads the same memory; `final_norm` as in the encoder."""
+    """`depth` decoder layers, which all attend to the same memory, and with `final_norm` a LayerNorm on their output.
+
+    Args:
+        width, depth, heads, hidden, dropout, pre_norm, final_norm: as in `Encoder`.
+
+    Raises ValueError for a depth below 1 and heads that do not divide the width.
+    """
 
     def __init__(
         self,
@@ -194,15 +256,15 @@ class Decoder(nn.Module):
         return_weights: bool = False,
         caches: list[LayerCache] | None = None,
     ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """Tokens (batch, token, width) to tokens, and (self, cross) weights of each layer if asked for.
+        """Tokens (batch, token, width) to tokens, and with `return_weights` the (self, cross) weights of each layer.
 
-        No token sees a later one. Padding needs no mask here: it stands at the end, where no valid token looks.
-        With `caches`, one a layer, the tokens are new ones that follow those before.
+        No token attends to a later one. So padding of the target needs no mask: it comes after all other tokens.
+        With `caches`, one a layer, `tokens` are only those that follow the tokens in the caches.
         """
         new, past = tokens.shape[1], 0
         if caches is not None and caches[0].target is not None:
             past = caches[0].target[0].shape[2]
-        mask = causal_mask(past + new, tokens.device)[:, past:] if new > 1 else None  # one new token sees all
+        mask = causal_mask(past + new, tokens.device)[:, past:] if new > 1 else None  # one new token may attend to all
         maps = []
         for number, layer in enumerate(self.layers):
             cache = None if caches is None else caches[number]
@@ -213,7 +275,7 @@ class Decoder(nn.Module):
 
 @dataclass
 class Cache:
-    """Where decoding stands: all that the next step needs to know of the source and of the tokens so far."""
+    """The state of decoding: what the next step needs of the source and of the tokens so far."""
 
     memory: Tensor
     memory_mask: Tensor
@@ -221,7 +283,7 @@ class Cache:
     length: int = 0  # tokens so far
 
     def select(self, rows: Tensor) -> None:
-        """Go on with these rows of the batch, as beam search does when it drops one hypothesis and doubles another."""
+        """Keep these rows of the batch, in this order: so beam search drops some hypotheses and doubles others."""
         self.memory, self.memory_mask = self.memory[rows], self.memory_mask[rows]
         for layer in self.layers:
             layer.target = None if layer.target is None else (layer.target[0][rows], layer.target[1][rows])
@@ -229,13 +291,24 @@ class Cache:
 
 
 class Transformer(nn.Module):
-    """From a sentence of ids to the next token's logits: the whole model, its defaults the paper's base model.
+    """The whole model: from the ids of a source and a target to the logits of each next target token.
 
-    One matrix is the embedding of source and target and, transposed, the last layer (section 3.4). `pad` fills up rows,
-    `start` stands before a target and `end` behind it. Raises ValueError for sizes that make no model.
+    One matrix is the embedding of source and target and, transposed, the last layer (section 3.4). The defaults are the
+    paper's base model. With the paper's 37,000 tokens it has 63,082,496 parameters here: 18.9 M in the shared matrix,
+    18.9 M in the encoder, 25.2 M in the decoder, every linear layer with a bias. The paper's table 3 gives 65 M and
+    does not say how they are counted.
 
-    The base model with the paper's 37,000 tokens has 63,082,496 parameters here: 18.9 M in the shared matrix, 18.9 M in
-    the encoder, 25.2 M in the decoder, every linear layer with a bias. The paper's table 3 says 65 M without a count.
+    Args:
+        vocabulary: number of different ids.
+        width, depth, heads, hidden, dropout, pre_norm, final_norm: as in `Encoder`, for encoder and decoder.
+        pad: the id that fills up short rows.
+        start: the id before a target.
+        end: the id after a target.
+
+    Raises ValueError for sizes below 1, an odd width, heads that do not divide it, and special ids that are equal or
+    outside the vocabulary.
+
+    Source: Vaswani et al. (2017), section 3.
     """
 
     def __init__(
@@ -260,7 +333,7 @@ class Transformer(nn.Module):
             )
         if hidden < 1:
             raise ValueError(f"hidden must be 1 or more, given {hidden}")
-        sinusoidal_positions(1, width)  # refuses an odd width
+        sinusoidal_positions(1, width)  # raises ValueError for an odd width
         self.pad, self.start, self.end = pad, start, end
         self.embedding = nn.Embedding(vocabulary, width)
         self.drop = nn.Dropout(dropout)
@@ -272,9 +345,10 @@ class Transformer(nn.Module):
     def forward(
         self, source: Int[Tensor, "batch source"], target: Int[Tensor, "batch target"], return_weights: bool = False
     ) -> Float[Tensor, "batch target vocabulary"] | tuple[Float[Tensor, "batch target vocabulary"], AttentionMaps]:
-        """Logits of the token that follows each target token (teacher forcing), and all weights if asked for.
+        """Logits of the token that follows each target token (teacher forcing); all weights with `return_weights`.
 
-        Raises TypeError for ids that are not whole numbers, ValueError for ids outside the vocabulary.
+        Raises TypeError for ids that are not whole numbers, ValueError for ids outside the vocabulary and for a source
+        and a target of different batch sizes.
         """
         self._check(source, "source")
         self._check(target, "target")
@@ -288,33 +362,44 @@ class Transformer(nn.Module):
         return logits, AttentionMaps(to_itself, [layer[0] for layer in maps], [layer[1] for layer in maps])
 
     def encode(self, source: Tensor, return_weights: bool = False) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """(memory, mask of the memory, weights if asked for): the encoder's last layer, which the decoder reads."""
+        """Run the encoder on ids: its output (the memory), the memory's mask, and weights with `return_weights`."""
         mask = padding_mask(source, self.pad)
         memory, maps = self.encoder(self.embed(source), mask, return_weights)
         return memory, mask, maps
 
     def embed(self, ids: Tensor, first: int = 0) -> Tensor:
-        """Embeddings times sqrt(width), plus positions counted from `first`: sections 3.4 and 3.5."""
+        """Embeddings times sqrt(width), plus the codes of the positions from `first` on.
+
+        Source: Vaswani et al. (2017), sections 3.4 and 3.5.
+        """
         width = self.embedding.embedding_dim
         positions = sinusoidal_positions(ids.shape[1], width, first).to(self.embedding.weight)
         return self.drop(self.embedding(ids) * width**0.5 + positions)
 
     def logits(self, tokens: Tensor) -> Tensor:
-        """A score for each word of the vocabulary: how well the token agrees with the word's embedding."""
+        """The dot product of each token with each row of the embedding: (..., width) to (..., vocabulary).
+
+        Source: Vaswani et al. (2017), section 3.4.
+        """
         return F.linear(tokens, self.embedding.weight)
 
     def begin(self, source: Int[Tensor, "batch source"]) -> Cache:
-        """Read the source: run the encoder, once. Nothing is written yet."""
+        """Run the encoder, once, and return the state before the first step. Errors are those of `forward`."""
         self._check(source, "source")
         memory, memory_mask, _ = self.encode(source)
         return Cache(memory, memory_mask, [LayerCache() for _ in self.decoder.layers])
 
     @shaped
     def step(self, last: Int[Tensor, " batch"], cache: Cache) -> Float[Tensor, "batch vocabulary"]:
-        """Logits of the token that follows `last`, the newest token of each row; the cache grows by it."""
+        """Logits of the token that follows `last`, the newest token of each row, which is added to the cache.
+
+        Errors are those of `forward`; ValueError also unless the cache has as many rows as `last`.
+        """
         self._check(last[:, None], "last")
         if len(last) != len(cache.memory):
-            raise ValueError(f"one token for each of the cache's {len(cache.memory)} rows, given {len(last)}")
+            raise ValueError(
+                f"last must be one token for each of the cache's {len(cache.memory)} rows, given {len(last)}"
+            )
         tokens = self.embed(last[:, None], first=cache.length)
         tokens, _ = self.decoder(tokens, cache.memory, cache.memory_mask, caches=cache.layers)
         cache.length += 1
@@ -338,7 +423,7 @@ class Transformer(nn.Module):
             )
 
     def _initialise(self) -> None:
-        """Xavier's uniform for matrices (Glorot and Bengio, 2010), zero biases, embeddings of about unit length."""
+        """Uniform weights (Glorot and Bengio, 2010) for linear layers, zero biases, embeddings of about unit length."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -349,8 +434,3 @@ class Transformer(nn.Module):
 def _check_depth(depth: int) -> None:
     if depth < 1:
         raise ValueError(f"depth is a number of layers, 1 or more, given {depth}")
-
-
-def _check_length(length: int) -> None:
-    if length < 1:
-        raise ValueError(f"length is the largest number of tokens to write, 1 or more, given {length}")

@@ -1,7 +1,8 @@
 """The Vision Transformer: an image cut into patches, a class token, pre-norm Transformer blocks.
 
-Source: Dosovitskiy et al., "An Image is Worth 16x16 Words" (2021), equations (1) to (4); DeiT (Touvron et al., 2021)
-is the same network trained with another recipe.
+DeiT (Touvron et al., 2021) is the same network, trained with another recipe.
+
+Source: Dosovitskiy et al., "An Image is Worth 16x16 Words" (2021), section 3.1.
 """
 
 from collections.abc import Callable
@@ -15,10 +16,10 @@ from torch.nn import functional as F
 from xattn_edu.models.attention import MultiHeadAttention
 from xattn_edu.models.layers import MLP, StochasticDepth, grid_of, initialise_linear
 from xattn_edu.models.positions import interpolate_positions, sincos_positions
-from xattn_edu.shapes import shaped
+from xattn_edu.shapes import check_choice, shaped
 
-Size = int | tuple[int, int]
-Mixer = Callable[[int, tuple[int, int]], nn.Module]  # (width, grid) -> what stands where self-attention stands
+ImageSize = int | tuple[int, int]  # pixels: of a square's side, or (height, width)
+Mixer = Callable[[int, tuple[int, int]], nn.Module]  # (width, grid) -> a module that replaces self-attention
 
 
 @shaped
@@ -34,13 +35,16 @@ def patchify(
 
 
 class PatchEmbedding(nn.Module):
-    """Each patch to one token: a linear map of its flattened pixels (equation 1).
+    """Each patch to one token: x_p E, a linear map of the patch's flattened pixels.
 
-    A convolution whose stride is its kernel size is that linear map; `forward` uses it. `linear` and `pointwise` are
-    the same map said in two other ways, with the same weights.
+    A convolution whose stride is its kernel size is that linear map, and `forward` uses it. `linear` and `pointwise`
+    compute the same map, from the same weights, in two other ways. Raises ValueError if the patch does not divide the
+    image.
+
+    Source: Dosovitskiy et al. (2021), equation (1).
     """
 
-    def __init__(self, image_size: Size, patch: int, width: int, channels: int = 3):
+    def __init__(self, image_size: ImageSize, patch: int, width: int, channels: int = 3):
         super().__init__()
         self.image_size, self.patch = _pair(image_size), patch
         self.grid = grid_of(self.image_size, patch)
@@ -48,7 +52,7 @@ class PatchEmbedding(nn.Module):
 
     @shaped
     def forward(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch token embedding"]:
-        """Strided convolution. Raises ValueError for images of another size or number of channels."""
+        """By a strided convolution. Raises ValueError for images of another size or number of channels."""
         self._check(images)
         return rearrange(self.projection(images), "batch embedding row column -> batch (row column) embedding")
 
@@ -80,9 +84,19 @@ class PatchEmbedding(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm Transformer block: z' = z + MSA(LN(z)); z'' = z' + MLP(LN(z')) (equations 2 and 3).
+    """Pre-norm Transformer block: z' = z + MSA(LN(z)); z'' = z' + MLP(LN(z')).
 
-    `mixer`, a module from tokens to tokens, takes the place of the self-attention MSA (see `channel_spatial`).
+    Args:
+        width: channels of a token.
+        heads: number of attention heads; it divides the width.
+        mlp_ratio: hidden channels of the MLP, as a multiple of the width.
+        stochastic_depth: rate at which each of the two branches is dropped in training.
+        norm_eps: added to the variance in a LayerNorm.
+        mixer: a module from tokens to tokens that replaces the self-attention MSA, as in `mixers`.
+
+    Raises ValueError for heads that do not divide the width and for a rate outside [0, 1).
+
+    Source: Dosovitskiy et al. (2021), equations (2) and (3).
     """
 
     def __init__(
@@ -105,13 +119,14 @@ class Block(nn.Module):
     def forward(
         self, tokens: Float[Tensor, "batch token width"], return_weights: bool = False
     ) -> tuple[Float[Tensor, "batch token width"], Float[Tensor, "batch head token token"] | None]:
-        """Tokens (batch, token, width) to tokens, and the weights (batch, head, token, token) if asked for.
+        """Tokens to tokens, and the weights (batch, head, token, token) with `return_weights` (else None).
 
-        Raises ValueError when weights are asked for of a mixer, which has none.
+        Raises ValueError for `return_weights` with a mixer, which has no weights.
         """
         if return_weights and not isinstance(self.attention, MultiHeadAttention):
             raise ValueError(
-                f"{type(self.attention).__name__} stands where attention stood: it has no weights to return"
+                f"{type(self.attention).__name__} replaces attention and has no weights to return: leave out "
+                "return_weights"
             )
         normed, weights = self.norm1(tokens), None
         if return_weights:
@@ -125,17 +140,31 @@ class Block(nn.Module):
 class ViT(nn.Module):
     """Patches, a class token, position embeddings, `depth` blocks, and a linear head on the class token.
 
-    `positions` is "learned", or "sincos" for the fixed two-dimensional sines and cosines. `image_size` is a number of
-    pixels or (height, width). Stochastic depth grows linearly from 0 to `stochastic_depth` over the blocks.
+    Args:
+        image_size: pixels of a square image's side, or (height, width).
+        patch: pixels of a patch's side.
+        width: channels of a token.
+        depth: number of blocks, 1 or more.
+        heads: number of attention heads; it divides the width.
+        classes: number of logits.
+        channels: channels of an image.
+        mlp_ratio: hidden channels of the MLPs, as a multiple of the width.
+        positions: "learned", or "sincos" for fixed two-dimensional sines and cosines.
+        stochastic_depth: rate of the last block; over the blocks it grows linearly from 0.
+        norm_eps: added to the variance in a LayerNorm.
+        pool: "class_token", or "mean": no class token, and the head reads the mean of the patches (appendix D.3).
+        mixer: a function (width, grid) -> module, called once a block, as in `mixers.MIXERS`; the module replaces
+            self-attention. It needs `pool="mean"`.
 
-    `pool="mean"` leaves the class token out: the head reads the mean of the patches (appendix D.3). With it, `mixer`
-    may put something else in the place of self-attention: a function (width, grid) -> module, called once a block, as
-    in `mixers.MIXERS`. Raises ValueError for sizes that do not divide and for a mixer with a class token.
+    Raises ValueError for sizes that do not divide, rates and names that do not exist, and a mixer with a class token;
+    TypeError for a mixer that is no function.
+
+    Source: Dosovitskiy et al. (2021), section 3.1, equations (1) to (4).
     """
 
     def __init__(
         self,
-        image_size: Size = 224,
+        image_size: ImageSize = 224,
         patch: int = 16,
         width: int = 768,
         depth: int = 12,
@@ -153,22 +182,20 @@ class ViT(nn.Module):
         super().__init__()
         if depth < 1:
             raise ValueError(f"depth is a number of blocks, 1 or more, given {depth}")
-        if positions not in ("learned", "sincos"):
-            raise ValueError(f'positions must be "learned" or "sincos", given {positions!r}')
-        if pool not in ("class_token", "mean"):
-            raise ValueError(f'pool must be "class_token" or "mean", given {pool!r}')
+        check_choice("positions", positions, ("learned", "sincos"))
+        check_choice("pool", pool, ("class_token", "mean"))
         if mixer is not None and (isinstance(mixer, nn.Module) or not callable(mixer)):
             raise TypeError(
                 f"mixer must be a function (width, grid) -> module, given {mixer!r}: take one of mixers.MIXERS"
             )
         if mixer is not None and pool != "mean":
-            raise ValueError('only attention can fill a class token: with a mixer, write pool="mean"')
+            raise ValueError('only attention can fill a class token: with mixer=, write pool="mean"')
         self.patch_embedding = PatchEmbedding(image_size, patch, width, channels)
         self.class_token = nn.Parameter(torch.zeros(1, 1, width)) if pool == "class_token" else None
         grid = self.patch_embedding.grid
         tokens = grid[0] * grid[1] + (pool == "class_token")
         self.positions = nn.Parameter(torch.zeros(1, tokens, width), requires_grad=positions == "learned")
-        StochasticDepth(stochastic_depth)  # refuses a rate that is none, also where depth is 1 and the only rate is 0
+        StochasticDepth(stochastic_depth)  # raises ValueError for a wrong rate; with depth 1 no block would have it
         rates = [stochastic_depth * block / max(depth - 1, 1) for block in range(depth)]
         self.mixed = mixer is not None
         self.blocks = nn.ModuleList(
@@ -189,9 +216,11 @@ class ViT(nn.Module):
         return (logits, weights) if return_weights else logits
 
     def encode(self, images: Tensor, return_weights: bool = False) -> tuple[Tensor, list[Tensor]]:
-        """All tokens after the last norm, and the attention of each block if asked for.
+        """All tokens after the last norm, and the attention of each block with `return_weights`.
 
-        Tokens are (batch, 1 + patches, width), class token first, or (batch, patches, width) where there is none.
+        Tokens are (batch, 1 + patches, width), class token first, or (batch, patches, width) with `pool="mean"`.
+
+        Source: Dosovitskiy et al. (2021), equation (4).
         """
         tokens, weights = self.embed(images), []
         for block in self.blocks:
@@ -201,27 +230,33 @@ class ViT(nn.Module):
         return self.norm(tokens), weights
 
     def embed(self, images: Tensor) -> Tensor:
-        """The tokens before the first block: patches behind the class token (where there is one), positions added."""
+        """z_0, the tokens before the first block: the class token (if any), then the patches, plus positions.
+
+        Source: Dosovitskiy et al. (2021), equation (1).
+        """
         tokens = self.patch_embedding(images)
         if self.class_token is not None:
             tokens = torch.cat([self.class_token.expand(len(tokens), -1, -1), tokens], dim=1)
         return tokens + self.positions
 
-    def resize(self, image_size: Size) -> None:
-        """Make the model take images of another size: interpolate its position embeddings to the new grid.
+    def resize(self, image_size: ImageSize) -> None:
+        """Change the image size that the model takes: interpolate its position embeddings to the new grid.
 
-        Sines and cosines, too, are interpolated, not computed anew. Make an optimizer afterwards, not before. Raises
-        ValueError for a model with a mixer, which is made for one grid.
+        Sines and cosines are interpolated too, not computed anew. Build an optimizer after this call, not before: the
+        positions have another size then. Raises ValueError for a size that the patch does not divide, and for a model
+        with a mixer, which is built for one grid.
+
+        Source: Dosovitskiy et al. (2021), section 3.2.
         """
         if self.mixed:
-            raise ValueError("a mixer is made for one grid: build a new model with image_size= instead")
+            raise ValueError("a mixer is built for one grid: make a new model with image_size= instead")
         old, new = self.patch_embedding.grid, grid_of(_pair(image_size), self.patch_embedding.patch)
         self.positions.data = interpolate_positions(self.positions.data, old, new)
         self.positions.grad = None  # it had the old size
         self.patch_embedding.image_size, self.patch_embedding.grid = _pair(image_size), new
 
     def _initialise(self, positions: str) -> None:
-        """Truncated normal of deviation 0.02 on linear weights, class token and positions; zero biases."""
+        """Truncated normal of standard deviation 0.02 for linear weights, class token and positions; zero biases."""
         initialise_linear(self)
         if self.class_token is not None:
             nn.init.trunc_normal_(self.class_token, std=0.02)
@@ -229,8 +264,8 @@ class ViT(nn.Module):
             nn.init.trunc_normal_(self.positions, std=0.02)
         else:
             waves = sincos_positions(self.patch_embedding.grid, self.positions.shape[-1])
-            self.positions.data[:, -waves.shape[1] :] = waves  # a class token, which comes first, keeps zeros
+            self.positions.data[:, -waves.shape[1] :] = waves  # zeros stay for a class token, which comes first
 
 
-def _pair(size: Size) -> tuple[int, int]:
+def _pair(size: ImageSize) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
