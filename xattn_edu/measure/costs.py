@@ -2,8 +2,7 @@
 
 The convention of ViT, DeiT and CrossViT: one multiply-add is one MAC (their tables call it a FLOP), batch 1. Counted
 are convolutions, linear layers and both products of attention (q k^T and A v); not counted are normalisation, softmax,
-activations, biases, residuals, pooling and resizing. A Fourier transform is counted as the fast one: n/2 log2(n) complex
-products of four multiply-adds for n points (Cooley and Tukey, 1965).
+activations, biases, residuals, pooling and resizing. A Fourier transform is counted as the fast one.
 """
 
 import contextlib
@@ -40,7 +39,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Costs:
-    """What `count` found. `parts` adds up to the whole."""
+    """The result of `count`. The parts add up to the whole."""
 
     parameters: int
     macs: int
@@ -65,7 +64,7 @@ def count(model: nn.Module, *example_inputs: Tensor, depth: int = 1) -> Costs:
     Raises ValueError for a depth below 1.
     """
     if depth < 1:
-        raise ValueError(f"depth says how many levels of parts to look into: 1 or more, given {depth}")
+        raise ValueError(f"depth is the number of levels of parts: it must be 1 or more, given {depth}")
     # Weights become shapes before the model is copied, so that no numbers are copied.
     tensors = (*model.parameters(), *model.buffers())
     shapes = {id(x): x.detach().to("meta").requires_grad_(x.requires_grad) for x in tensors}
@@ -195,7 +194,10 @@ def _macs_of(model: nn.Module, name: str, flops: dict[str, dict]) -> tuple[int, 
 
 
 def _fft_flops(shape: torch.Size, axes: list[int], *_: Any, **__: Any) -> int:
-    """Two FLOPs a MAC, as the counter has it: 2 n log2(n) MACs along each axis of n points, for each of the others."""
+    """The fast Fourier transform: n/2 log2(n) complex products of four MACs for n points, and two FLOPs a MAC.
+
+    Source: Cooley and Tukey, "An Algorithm for the Machine Calculation of Complex Fourier Series" (1965).
+    """
     return 2 * round(2 * math.prod(shape) * sum(math.log2(shape[axis]) for axis in axes))
 
 
