@@ -1,5 +1,7 @@
 """CrossViT's tables beside our counts: every verdict, every count, and that nothing comes from the published numbers."""
 
+from pathlib import Path
+
 import pytest
 
 from xattn_edu.measure import tables
@@ -107,6 +109,17 @@ def test_every_verdict(rows):
     assert found == VERDICTS and [list(names) for names in found.values()] == [
         list(names) for names in VERDICTS.values()
     ]
+
+
+def test_what_the_report_says_of_them(rows):
+    report = " ".join((Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8").split())
+    assert "All FLOPs of tables 2, 6 and 7 are equal, and all parameters but two: one is open, the other only" in report
+    assert "Table 3 prints ViT-B@384 with the cost of 224 pixels" in report
+    own = {place: row for place, row in rows.items() if place[0] != 3}
+    assert {row.flops_verdict for row in own.values()} == {"equal"}
+    others = {place: row.parameters_verdict for place, row in own.items() if row.parameters_verdict != "equal"}
+    assert others == {(6, "All-Attention"): "open", (7, "E"): "differs"}
+    assert "only cut off" in rows[7, "E"].remark and "same model at 224 pixels" in rows[3, "ViT-B@384"].remark
 
 
 def test_the_summary_counts_the_cells(rows):
