@@ -2,11 +2,11 @@
 
 A docstring names its source in one form, which `references` reads:
 
-    Source: Vaswani et al., "Attention Is All You Need" (2017), section 3.2.1, equation (1); Wu et al. (2016), equation (14).
+    Source: Vaswani et al., "Attention Is All You Need" (2017), section 3.2.1, equation (1); Wu et al. (2016).
 
-That is the authors, the title in quotation marks (it may be left out where the module's docstring gives it), the year in
-brackets, perhaps behind the venue, and the places in the paper. A docstring without a source may name an equation or a
-section alone: it is then one of the first paper that the module's docstring names.
+These are the authors, the title in quotation marks (it may be left out if another docstring gives it), the year in
+brackets, the venue before it if you like, and the places in the paper. A docstring without a source may name an
+equation or a section alone: it belongs to the first paper that the module's docstring names.
 """
 
 import ast
@@ -53,7 +53,7 @@ PLACES = rf"{PLACE}(?:(?:, | and ){PLACE})*"
 
 @dataclass(frozen=True)
 class Reference:
-    """A paper and the places in it, such as "equations (2) to (4)"; the title is None if the docstring leaves it out."""
+    """A paper and the places in it, such as "equations (2) to (4)"; the title is None if it is left out."""
 
     authors: str
     title: str | None

@@ -183,9 +183,8 @@ def _tables(options: argparse.Namespace) -> int:
     rows = tables.PAPERS[options.paper]
     for source, group in itertools.groupby(rows, key=lambda row: row.source):
         print(f"\n{source}")
-        print(
-            f"{'':<16}{'FLOPs':>6}{'counted':>9}  {'':<10}{'params':>7}{'all':>9}{'no positions':>14}  {'':<10}convention"
-        )
+        flops, parameters = f"{'FLOPs':>6}{'counted':>9}", f"{'params':>7}{'all':>9}{'no positions':>14}"
+        print(f"{'':<16}{flops}  {'':<10}{parameters}  {'':<10}convention")
         remarks = []
         for row in group:
             print(_table_line(row))

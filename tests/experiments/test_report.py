@@ -1,4 +1,4 @@
-"""docs/results.md is what `xattn results --write` writes. Its numbers are recomputed in tests/repository/test_readme.py."""
+"""docs/results.md is what `xattn results --write` writes; tests/repository/test_readme.py recomputes its numbers."""
 
 import json
 import shutil

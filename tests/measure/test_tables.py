@@ -1,4 +1,4 @@
-"""CrossViT's tables beside our counts: every verdict, every count, and that nothing comes from the published numbers."""
+"""CrossViT's tables beside our counts: every verdict, every count; no count comes from a published number."""
 
 from pathlib import Path
 

@@ -132,14 +132,14 @@ def _fusions(folder: Path) -> str:
     return _section(
         "CrossViT's five fusions on three tasks",
         "xattn reproduce fusions --seeds 5",
-        f"A small CrossViT ({_seeds(runs)}) on three tasks. *Fashion*: clothes. *Letters*: the relation of a big letter "
-        "to the small ones it is made of. *Cues*: the letter under a glow. S and L alone: the accuracy of the class "
-        "token of one branch.",
+        f"A small CrossViT ({_seeds(runs)}) on three tasks. *Fashion*: clothes. *Letters*: the relation of a big "
+        "letter to the small ones it is made of. *Cues*: the letter under a glow. S and L alone: the accuracy of the "
+        "class token of one branch.",
         _table(
             ("fusion", "fashion (%)", "S alone; L alone", "letters (%)", "cues (%)", "MACs an image (fashion)"), rows
         ),
-        f"On clothes, *none* has {none:.1f} %, and {found}. Notebook 8 says what was tried to see the paper's advantage "
-        "of cross-attention.",
+        f"On clothes, *none* has {none:.1f} %, and {found}. Notebook 8 says what was tried to see the paper's "
+        "advantage of cross-attention.",
     )
 
 
@@ -196,9 +196,9 @@ def _finer(folder: Path) -> str:
     return _section(
         "LAVT in a finer model",
         "xattn reproduce lavt-finer --seeds 5",
-        f"Here {_blocks(both)} blocks come after the first gate instead of {_blocks(coarse)}. LAVT against PWAM alone is "
-        f"{came_out}, {lead:.1f} points after the same steps. By seed LAVT has an mIoU of {_range(both)}, PWAM alone of "
-        f"{_range(alone)}.",
+        f"Here {_blocks(both)} blocks come after the first gate instead of {_blocks(coarse)}. LAVT against PWAM alone "
+        f"is {came_out}, {lead:.1f} points after the same steps. By seed LAVT has an mIoU of {_range(both)}, "
+        f"PWAM alone of {_range(alone)}.",
         f"LAVT with gates that start shut is behind PWAM alone {in_seeds}:",
         "`xattn reproduce lavt-recipe --change finer_and_shut --seeds 5`",
     )
@@ -241,14 +241,14 @@ def _crossvit_costs(folder: Path) -> str:
     return _section(
         "What CrossViT costs",
         "xattn tables crossvit",
-        "The command counts every model of CrossViT's tables 2, 3, 6 and 7 that the library has, and compares with what "
-        "is printed. All FLOPs of tables 2, 6 and 7 are equal, and all parameters but two: one is open, the other only "
-        "truncation would explain. Table 3 prints ViT-B@384 with the cost of 224 pixels.",
+        "The command counts every model of CrossViT's tables 2, 3, 6 and 7 that the library has, and compares with "
+        "the printed numbers. All FLOPs of tables 2, 6 and 7 are equal, and all parameters but two: one is open, the "
+        "other only truncation would explain. Table 3 prints ViT-B@384 with the cost of 224 pixels.",
         f"CrossViT-S at batch {record['inference']['batch']} runs on two CPU cores at {1 / timm['relative']:.2f} times "
         f"the speed of timm's (median of 9 rounds in turns, {1 / timm['high']:.2f} to {1 / timm['low']:.2f}) and "
-        f"{1 / deit['relative']:.2f} times that of timm's DeiT-S, with {memory['inference']:.2f} of timm's peak memory. "
-        f"A training step runs at {1 / record['training']['rows']['timm']['relative']:.2f} times timm's speed and "
-        f"{memory['training']:.2f} of its memory (`make benchmark` after `make parity`).",
+        f"{1 / deit['relative']:.2f} times that of timm's DeiT-S, with {memory['inference']:.2f} of timm's peak "
+        f"memory. A training step runs at {1 / record['training']['rows']['timm']['relative']:.2f} times timm's speed "
+        f"and {memory['training']:.2f} of its memory (`make benchmark` after `make parity`).",
     )
 
 
@@ -261,15 +261,15 @@ def _speed(folder: Path) -> str:
     return _section(
         "Speed and memory",
         "make benchmark",
-        f"Decoding {decoding['batch']} sequences of {decoding['length']} tokens is {decoding['ratio']:.1f} times faster "
-        "with cached keys and values than without.",
+        f"Decoding {decoding['batch']} sequences of {decoding['length']} tokens is {decoding['ratio']:.1f} times "
+        "faster with cached keys and values than without.",
         f"A ViT-S at batch 16 runs at a share of {attention['vit_small']['share']:.2f} of the speed of a large matrix "
         f"product. LAVT with Swin-B runs, on one image of {large['size']} pixels, at a share of {large['share']:.2f}, "
-        f"with {large['peak_bytes'] / 2**20:.0f} MiB at its peak above the {4 * large['parameters'] / 2**20:.0f} of its "
-        "weights.",
+        f"with {large['peak_bytes'] / 2**20:.0f} MiB at its peak above the {4 * large['parameters'] / 2**20:.0f} of "
+        "its weights.",
         f"Scenes are drawn on one core at {round(drawn[64], -2):,.0f} scenes a second of 64 pixels and "
-        f"{round(drawn[96], -2):,.0f} of 96. Drawing scenes and making batches is {loading:.1f} % of a training step of "
-        "the small LAVT.",
+        f"{round(drawn[96], -2):,.0f} of 96. Drawing scenes and making batches is {loading:.1f} % of a training step "
+        "of the small LAVT.",
     )
 
 
@@ -292,9 +292,8 @@ def _runs(name: str, folder: Path, profile: str = "ci") -> list[Run]:
     """The stored runs of an experiment with one profile."""
     runs = _where(load_results(name, folder), profile=profile)
     if not runs:
-        raise FileNotFoundError(
-            f"no results of {name!r} with profile {profile} in {folder}: run `xattn reproduce {name} --profile {profile}`"
-        )
+        command = f"xattn reproduce {name} --profile {profile}"
+        raise FileNotFoundError(f"no results of {name!r} with profile {profile} in {folder}: run `{command}`")
     return runs
 
 

@@ -172,9 +172,9 @@ _LAVT = "Yang et al., LAVT (CVPR 2022)"
 LAVT_RESULTS = Table(
     paper=_LAVT,
     number=1,
-    note="Overall IoU in %. U: G-Ref's UMD partition, G: its Google partition. Numbers are as printed, and not all like "
-    "for like: language models and image encoders differ, and VLT's 65.65 (RefCOCO val) is a mean IoU, at threshold "
-    "0.35 and with another image encoder. In print LAVT's row is bold.",
+    note="Overall IoU in %. U: G-Ref's UMD partition, G: its Google partition. Numbers are as printed, and not all "
+    "like for like: language models and image encoders differ, and VLT's 65.65 (RefCOCO val) is a mean IoU, at "
+    "threshold 0.35 and with another image encoder. In print LAVT's row is bold.",
     rows=_rows(
         (
             "language model", "RefCOCO val", "RefCOCO test A", "RefCOCO test B", "RefCOCO+ val", "RefCOCO+ test A",
@@ -205,8 +205,8 @@ LAVT_RESULTS = Table(
 LAVT_ABLATION = Table(
     paper=_LAVT,
     number=2,
-    note="RefCOCO val, in %. PWAM: pixel-word attention, LP: the language pathway. In print the rows are marked by ticks "
-    "and the first is bold. P@X is the share of expressions with an IoU of X at least.",
+    note="RefCOCO val, in %. PWAM: pixel-word attention, LP: the language pathway. In print the rows are marked by "
+    "ticks and the first is bold. P@X is the share of expressions with an IoU of X at least.",
     rows=_rows(
         ("LP", "PWAM", "P@0.5", "P@0.7", "P@0.9", "oIoU", "mIoU"),
         {
