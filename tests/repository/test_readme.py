@@ -28,6 +28,14 @@ def test_the_lines_of_code_run(capsys) -> None:
     assert "4,598,882,304" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/results.md", "docs/equations.md"])
+def test_links_lead_to_files(name) -> None:
+    page = ROOT / name
+    links = set(re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+    assert links or name == "CONTRIBUTING.md"
+
+
 def test_the_folders_are_those_of_the_library() -> None:
     rows = re.findall(r"^\| (`\w+[/.].*?) \|", README, re.MULTILINE)
     named = {name for row in rows for name in re.findall(r"`([^`]+)`", row)}

@@ -159,7 +159,7 @@ class Overlaps:
         if score == "miou":
             each = self.iou
         elif isinstance(score, tuple) and len(score) == 2 and score[0] == "precision" and 0 < score[1] <= 1:
-            each = (self.iou >= score[1]).double()  # in float64 7/10 is 0.7: the threshold itself counts
+            each = (self.iou >= score[1]).double()  # in float64 7/10 equals 0.7, so an IoU at the threshold is in
         else:
             raise ValueError(f'a score is "miou", "oiou" or ("precision", a threshold in (0, 1]), given {score!r}')
         return torch.stack([each, torch.ones_like(each)])
