@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from xattn_edu.experiments import EXPERIMENTS, RESULTS, report
+from xattn_edu.models.fusions import FUSIONS
 
 
 def test_the_file_is_current():
@@ -41,6 +42,11 @@ def test_runs_of_another_profile_are_left_out(copy):
     run["config"]["profile"], run["metrics"]["test_accuracy"] = "cpu", 0.5
     path.with_name("patch-14_seed-0_cpu.json").write_text(json.dumps(run), encoding="utf-8")
     assert report.markdown(copy) == report.markdown()
+
+
+def test_a_fusion_without_runs_has_no_row(monkeypatch):
+    monkeypatch.setitem(FUSIONS, "sixth", FUSIONS["none"])
+    assert report.markdown() == report.REPORT.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
