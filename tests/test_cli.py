@@ -10,7 +10,7 @@ from PIL import Image
 from xattn_edu import experiments
 from xattn_edu.cli import main
 from xattn_edu.data import refer
-from xattn_edu.experiments import EXPERIMENTS, Experiment, vit_fashion_mnist
+from xattn_edu.experiments import EXPERIMENTS, Experiment, report, vit_fashion_mnist
 from xattn_edu.measure.tables import CROSSVIT_TABLES
 
 
@@ -148,6 +148,19 @@ def test_tables_names_the_papers_there_are(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     assert stop.value.code == 2 and "crossvit" in capsys.readouterr().err
+
+
+def test_results_are_shown(capsys):
+    assert main(["results"]) == 0
+    assert capsys.readouterr().out == report.REPORT.read_text(encoding="utf-8")
+
+
+def test_results_are_written(tmp_path, monkeypatch, capsys):
+    written = report.REPORT.read_bytes()
+    monkeypatch.setattr(report, "REPORT", tmp_path / "results.md")
+    assert main(["results", "--write"]) == 0
+    assert (tmp_path / "results.md").read_bytes().splitlines() == written.splitlines()
+    assert str(tmp_path / "results.md") in capsys.readouterr().out
 
 
 def test_convert_refer_writes_a_file_that_loads_and_counts_its_referents(tmp_path, capsys):

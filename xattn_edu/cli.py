@@ -10,9 +10,11 @@ from typing import Any
 
 from xattn_edu import experiments
 from xattn_edu.data import refer
+from xattn_edu.files import write_atomically
 from xattn_edu.machine import choose_profile
 from xattn_edu.measure import tables
 from xattn_edu.measure.intervals import mean_interval
+from xattn_edu.measure.recount import Row
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,6 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     paper = commands.add_parser("tables", help="compare the costs a paper prints with those counted here")
     paper.add_argument("paper", choices=tables.PAPERS, help="whose tables")
     paper.set_defaults(run=_tables)
+    results = commands.add_parser("results", help="show everything that was measured, as in docs/results.md")
+    results.add_argument("--write", action="store_true", help="write docs/results.md")
+    results.set_defaults(run=_results)
     converter = commands.add_parser(
         "convert-refer", help="make one safe file of RefCOCO, RefCOCO+ or G-Ref, so that their pickle is read only once"
     )
@@ -175,12 +180,11 @@ def _tables(options: argparse.Namespace) -> int:
     print(
         "FLOPs in 10^9 MACs, cross-attention not folded; parameters in 10^6; convention: what the printed ones include."
     )
-    rows = tables.PAPERS[options.paper]()
+    rows = tables.PAPERS[options.paper]
     for source, group in itertools.groupby(rows, key=lambda row: row.source):
         print(f"\n{source}")
-        print(
-            f"{'':<16}{'FLOPs':>6}{'counted':>9}  {'':<10}{'params':>7}{'all':>9}{'no positions':>14}  {'':<10}convention"
-        )
+        flops, parameters = f"{'FLOPs':>6}{'counted':>9}", f"{'params':>7}{'all':>9}{'no positions':>14}"
+        print(f"{'':<16}{flops}  {'':<10}{parameters}  {'':<10}convention")
         remarks = []
         for row in group:
             print(_table_line(row))
@@ -190,6 +194,18 @@ def _tables(options: argparse.Namespace) -> int:
     print("\ncells: " + ", ".join(f"{name} {number}" for name, number in tables.summary(rows).items()))
     for name, meaning in tables.VERDICTS.items():
         print(f"  {name:<11}{meaning}")
+    return 0
+
+
+def _results(options: argparse.Namespace) -> int:
+    from xattn_edu.experiments import report
+
+    text = report.markdown()
+    if options.write:
+        write_atomically(report.REPORT, text.encode())
+        print(f"{report.REPORT}: written")
+    else:
+        print(text, end="")
     return 0
 
 
@@ -247,7 +263,7 @@ def _segment(options: argparse.Namespace) -> int:
     return 0
 
 
-def _table_line(row: tables.Row) -> str:
+def _table_line(row: Row) -> str:
     def cell(number: float | None, form: str) -> str:
         return "-" if number is None else format(number, form)
 

@@ -1,1 +1,1 @@
-"""What is measured: costs, accuracy, overlaps of masks, intervals; the papers' tables and their recount."""
+"""Measuring: costs, accuracy, overlaps of masks, intervals; the papers' tables beside our counts."""

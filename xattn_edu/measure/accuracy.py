@@ -11,9 +11,10 @@ from xattn_edu.models.layers import evaluating
 def accuracy(model: nn.Module, test_set: Samples, *, batch_size: int = 500) -> float:
     """The share (0 to 1) of `test_set` for which the largest of the model's logits (batch, class) is the label's.
 
-    Items are (input, ..., label). The model computes on the device it lies on, in eval mode, and is left in the mode it
-    was in. When several processes train, call it in all of them: each takes its share of the samples, counted once.
-    Raises ValueError for an empty set, and for outputs or labels that are not those of a classifier.
+    Items are (input, ..., label). The model computes on its own device in eval mode; afterwards it is in its old mode.
+    When several processes train, call this in each of them: it shares the samples out, and every process returns the
+    accuracy on all of them. Raises ValueError for an empty set, for a batch size below 1, and for outputs or labels
+    that are not those of a classifier.
     """
     if not len(test_set):
         raise ValueError("test_set is empty")

@@ -1,9 +1,8 @@
-"""What a model costs: parameters, multiply-accumulates by the papers' convention, peak memory, time.
+"""The costs of a model: parameters, multiply-accumulates by the papers' convention, peak memory, time.
 
-The convention of ViT, DeiT and CrossViT: one multiply-add is one MAC (their tables call it a FLOP), batch 1. Counted
-are convolutions, linear layers and both products of attention (q k^T and A v); not counted are normalisation, softmax,
-activations, biases, residuals, pooling and resizing. A Fourier transform is counted as the fast one: n/2 log2(n) complex
-products of four multiply-adds for n points (Cooley and Tukey, 1965).
+The convention is that of ViT, DeiT and CrossViT: one multiply-add is one MAC (their tables call it a FLOP), batch 1.
+Convolutions, linear layers and both products of attention (q k^T and A v) are counted. Normalisation, softmax,
+activations, biases, residuals, pooling and resizing are not. A Fourier transform is counted as the fast one.
 """
 
 import contextlib
@@ -40,7 +39,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Costs:
-    """What `count` found. `parts` adds up to the whole."""
+    """The result of `count`. The parts add up to the whole."""
 
     parameters: int
     macs: int
@@ -59,13 +58,13 @@ class Costs:
 def count(model: nn.Module, *example_inputs: Tensor, depth: int = 1) -> Costs:
     """Parameters and multiply-accumulates of `model` on `example_inputs`, by part.
 
-    The model runs once on shapes alone (torch's meta device): nothing is computed, so the largest model counts in a
-    moment, and neither the model nor the inputs change. Parts are the model's children and its own parameters;
-    `depth=2` looks one level further in. MACs are for the whole batch given: use batch 1 to compare with papers.
-    Raises ValueError for a depth below 1.
+    The model runs once on shapes alone (torch's meta device). Nothing is computed, so even a large model takes a moment
+    and neither the model nor the inputs change. The parts are the model's children and its own parameters; `depth=2`
+    divides the children as well. MACs are those of the whole batch: use batch 1 to compare with papers. Raises
+    ValueError for a depth below 1.
     """
     if depth < 1:
-        raise ValueError(f"depth says how many levels of parts to look into: 1 or more, given {depth}")
+        raise ValueError(f"depth is the number of levels of parts: it must be 1 or more, given {depth}")
     # Weights become shapes before the model is copied, so that no numbers are copied.
     tensors = (*model.parameters(), *model.buffers())
     shapes = {id(x): x.detach().to("meta").requires_grad_(x.requires_grad) for x in tensors}
@@ -108,10 +107,11 @@ def vit_macs(
 
 
 def peak_memory(function: Callable[..., object], *arguments: Any) -> int:
-    """Bytes that torch holds at most, above what it held before, while `function(*arguments)` runs (result included).
+    """The most bytes that torch holds while `function(*arguments)` runs, beyond those before it; with the result's.
 
-    On the CPU from the profiler's record of every allocation, exact to the byte (some kernels take a buffer for each
-    thread, so the number of threads can show). On CUDA, if it is in use, from torch's allocator.
+    On the CPU the number comes from the profiler's record of every allocation and is exact to the byte. (Some kernels
+    take a buffer for each thread, so it can depend on the number of threads.) On CUDA, if it is in use, it comes from
+    torch's allocator. Raises RuntimeError while torch's profiler is running.
     """
     if torch.cuda.is_available() and torch.cuda.memory_allocated():
         torch.cuda.reset_peak_memory_stats()
@@ -141,10 +141,10 @@ def peak_memory(function: Callable[..., object], *arguments: Any) -> int:
 def time_in_turns(
     functions: Mapping[str, Callable[[], object]], rounds: int = 10
 ) -> dict[str, list[tuple[float, float]]]:
-    """Run each function once a round, in turns: (wall, CPU) seconds of every run, after a first round not measured.
+    """Run the functions in turns, once a round: (wall, CPU) seconds of every run, after a first round that is dropped.
 
-    Machines are noisy: a slow moment then slows all of them, and the ratio of two medians means more than either. CPU
-    over wall time should be near the number of threads. Raises ValueError for fewer than one round.
+    A slow moment of the machine then slows all functions, so the ratio of two medians is steadier than either median.
+    CPU time over wall time should be near the number of threads. Raises ValueError for fewer than one round.
     """
     if rounds < 1:
         raise ValueError(f"rounds must be 1 or more, given {rounds}")
@@ -160,7 +160,7 @@ def time_in_turns(
 
 @contextlib.contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """Send the process's standard error to nowhere: the profiler's C++ core announces its start and stop there."""
+    """Drop the process's standard error: the profiler's C++ core prints there when it starts and stops."""
     sys.stderr.flush()
     saved = os.dup(2)
     try:
@@ -173,7 +173,7 @@ def _silent_stderr() -> Iterator[None]:
 
 
 def _names(model: nn.Module, depth: int) -> list[str]:
-    """The parts: the model's own parameters, then its modules `depth` levels down (or where the tree ends above)."""
+    """The parts: the model's own parameters, then its modules `depth` levels down, or the last above that level."""
 
     def walk(module: nn.Module, name: str, level: int) -> list[str]:
         children = list(module.named_children())
@@ -195,7 +195,10 @@ def _macs_of(model: nn.Module, name: str, flops: dict[str, dict]) -> tuple[int, 
 
 
 def _fft_flops(shape: torch.Size, axes: list[int], *_: Any, **__: Any) -> int:
-    """Two FLOPs a MAC, as the counter has it: 2 n log2(n) MACs along each axis of n points, for each of the others."""
+    """The fast Fourier transform: n/2 log2(n) complex products of four MACs for n points, and two FLOPs a MAC.
+
+    Source: Cooley and Tukey, "An Algorithm for the Machine Calculation of Complex Fourier Series" (1965).
+    """
     return 2 * round(2 * math.prod(shape) * sum(math.log2(shape[axis]) for axis in axes))
 
 

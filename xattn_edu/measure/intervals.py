@@ -1,4 +1,4 @@
-"""How sure a few runs let us be of a mean."""
+"""The mean of a few runs and its confidence interval."""
 
 import math
 from collections.abc import Iterable
@@ -29,8 +29,9 @@ class Interval(NamedTuple):
 def mean_interval(values: Iterable[float], level: float = 0.95) -> Interval:
     """The mean of independent runs and the half-width of its confidence interval by Student's t: t * s / sqrt(n).
 
-    It answers: how far could the mean of very many such runs be? One run says nothing about that: its half-width is
-    infinite. Raises ValueError for no values, values that are not finite, and a level outside (0, 1).
+    The interval covers the mean of infinitely many such runs with probability `level`. One run gives no estimate of the
+    spread, so its half-width is infinite. Raises ValueError if there are no values, if a value is not finite, and for a
+    level outside (0, 1).
     """
     numbers = [float(value) for value in values]
     if not numbers or not all(map(math.isfinite, numbers)):
@@ -46,10 +47,10 @@ def mean_interval(values: Iterable[float], level: float = 0.95) -> Interval:
 
 
 def _student_t(level: float, degrees: int) -> float:
-    """The t that a Student variable stays below in size with probability `level`.
+    """Student's t: the number t with P(-t < T < t) = `level`, for T with so many degrees of freedom.
 
-    By bisection on the angle atan(t / sqrt(degrees)), in which the probability is a finite sum. Source: Abramowitz and
-    Stegun, "Handbook of Mathematical Functions" (1964), 26.7.3 and 26.7.4.
+    As a function of the angle atan(t / sqrt(degrees)) the probability is a finite sum; the angle is found by bisection.
+    Source: Abramowitz and Stegun, "Handbook of Mathematical Functions" (1964), formulas 26.7.3 and 26.7.4.
     """
 
     def inside(angle: float) -> float:

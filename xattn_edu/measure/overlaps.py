@@ -1,4 +1,4 @@
-"""How well masks fit: oIoU, mIoU and P@X of referring segmentation, one mask an expression."""
+"""Overlaps of masks: oIoU, mIoU and P@X of referring segmentation, with one mask for each expression."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class Bounds(NamedTuple):
-    """A score and the ends of its confidence interval, not always equally far; `str` reads "0.527 (0.501 to 0.549)"."""
+    """A score and the two ends of its confidence interval; `str` reads "0.527 (0.501 to 0.549)"."""
 
     score: float
     low: float
@@ -30,11 +30,11 @@ Score = Literal["miou", "oiou"] | tuple[Literal["precision"], float]
 
 @dataclass(frozen=True, eq=False)
 class Overlaps:
-    """In how many pixels each predicted mask and its target overlap; made by `overlaps`, added up with `+`.
+    """The overlap of each predicted mask with its target, in pixels; `overlaps` makes it, `+` joins two sets.
 
-    intersections, unions (expression,): int64, on the CPU. They are kept one by one, because no score of a whole can be
-    put together from the scores of its parts. All scores are 0 to 1, and raise ValueError where there is no expression.
-    An empty union (nothing to be found, nothing predicted) counts as an IoU of 0, as in the published scores.
+    intersections, unions (expression,): int64, on the CPU. Both are kept for each expression, because the scores of the
+    parts do not determine the score of the whole. All scores lie between 0 and 1, and raise ValueError if there is no
+    expression. An empty union (an empty target and an empty prediction) has an IoU of 0, as in the published code.
     """
 
     intersections: Int64[Tensor, " expression"]
@@ -60,10 +60,11 @@ class Overlaps:
         return Overlaps(intersections, torch.cat([none, *(part.unions for part in parts)]))
 
     def gathered(self) -> "Overlaps":
-        """The expressions of all processes, in each of them; without several processes, these.
+        """The expressions of all processes, the same in each process; with one process, this object.
 
-        Process r of P must hold the expressions r, r + P, r + 2P ... of the set, as `accuracy` shares them out: each is
-        then counted once, in the order that one process would have. Raises ValueError if it cannot be so.
+        Process r of P must hold the expressions r, r + P, r + 2P ... of the set, which is how `accuracy` shares samples
+        out. The result has each expression once, in the order of the set. Raises ValueError if the processes hold other
+        numbers of expressions.
         """
         if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
             return self
@@ -121,12 +122,12 @@ class Overlaps:
         }
 
     def interval(self, score: Score, level: float = 0.95, samples: int = 1000, seed: int = 0) -> Bounds:
-        """A score ("miou", "oiou" or ("precision", 0.5)), and how far another test set of the same kind could move it.
+        """A score ("miou", "oiou" or ("precision", 0.5)) and its confidence interval over test sets of the same kind.
 
-        The percentile bootstrap: the expressions are drawn anew `samples` times, with replacement, and the middle
-        `level` of the scores is reported. It takes them as independent (several sentences on one image are not: then it
-        is too narrow), and says nothing of another training run: that is `mean_interval`'s question. Raises ValueError
-        for an unknown score, a level outside (0, 1) and samples below 1.
+        The percentile bootstrap: the expressions are drawn `samples` times, with replacement, and the interval holds
+        the middle `level` of the scores. It assumes that the expressions are independent; for several sentences about
+        one image it is too narrow. It does not cover another training run: for that use `mean_interval`. Raises
+        ValueError for an unknown score, a level outside (0, 1) and samples below 1.
 
         Source: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13.
         """
@@ -150,7 +151,7 @@ class Overlaps:
         return over / max(under, 1)
 
     def _parts(self, score: Score) -> Float64[Tensor, "2 expression"]:
-        """What each expression adds to a score's numerator and denominator; sums of pixels are exact below 2^53."""
+        """The share of each expression in a score's numerator and denominator; sums of pixels are exact below 2^53."""
         if not len(self):
             raise ValueError("no expressions: there is no score of nothing")
         if score == "oiou":
@@ -158,7 +159,7 @@ class Overlaps:
         if score == "miou":
             each = self.iou
         elif isinstance(score, tuple) and len(score) == 2 and score[0] == "precision" and 0 < score[1] <= 1:
-            each = (self.iou >= score[1]).double()  # in float64 7/10 is 0.7: the threshold itself counts
+            each = (self.iou >= score[1]).double()  # in float64 7/10 equals 0.7, so an IoU at the threshold is in
         else:
             raise ValueError(f'a score is "miou", "oiou" or ("precision", a threshold in (0, 1]), given {score!r}')
         return torch.stack([each, torch.ones_like(each)])
@@ -170,8 +171,8 @@ def overlaps(
 ) -> Overlaps:
     """Intersection and union of each predicted mask with its target, in pixels.
 
-    Masks are True on the referent; a batch of them, or a list of masks whose sizes differ. Raises TypeError for masks
-    that are not boolean, ValueError for shapes that differ.
+    Masks are True on the referent: a batch of masks, or a list of masks if their sizes differ. Raises TypeError for
+    masks that are not boolean, ValueError for shapes that differ.
     """
     if isinstance(predicted, list | tuple) and isinstance(target, list | tuple):
         if len(predicted) != len(target):

@@ -1,4 +1,8 @@
-"""Numbers that papers published, as data with their source. Nothing here was measured by this project."""
+"""Numbers that papers print, typed from the papers. Nothing here was measured by this project.
+
+A new table is one `Table(...)` below: the paper, the table's number, a note on units and conditions, and the rows as
+printed. `tables.py` sets counts beside such a table.
+"""
 
 from dataclasses import dataclass
 
@@ -9,9 +13,15 @@ Cell = float | str | None  # None: a dash, or a place left empty
 class Table:
     """A published table: `rows` maps a row's name to {column: cell}."""
 
-    source: str
+    paper: str
+    number: int
     note: str
     rows: dict[str, dict[str, Cell]]
+
+    @property
+    def source(self) -> str:
+        """The paper and the table's number in it."""
+        return f"{self.paper}, table {self.number}"
 
     def column(self, name: str) -> dict[str, Cell]:
         """One column as {row: cell}. Raises KeyError, naming the columns there are, for one that is not."""
@@ -22,11 +32,13 @@ class Table:
 
 
 def _rows(columns: tuple[str, ...], cells: dict[str, tuple[Cell, ...]]) -> dict[str, dict[str, Cell]]:
+    """{row: {column: cell}} of rows that are written as in print, in the order of the columns."""
     return {name: dict(zip(columns, row, strict=True)) for name, row in cells.items()}
 
 
 VIT_PATCH_SIZES = Table(
-    source="Dosovitskiy et al., An Image is Worth 16x16 Words (ICLR 2021), table 6",
+    paper="Dosovitskiy et al., An Image is Worth 16x16 Words (ICLR 2021)",
+    number=6,
     note="Top-1 accuracy in % after pre-training on JFT-300M and fine-tuning; exaFLOPs is the cost of pre-training.",
     rows=_rows(
         (
@@ -46,7 +58,8 @@ _CROSSVIT = "Chen, Fan and Panda, CrossViT (ICCV 2021)"
 _SHAPE = ("patch S", "patch L", "dimension S", "dimension L")
 
 CROSSVIT_MODELS = Table(
-    source=f"{_CROSSVIT}, table 1",
+    paper=_CROSSVIT,
+    number=1,
     note="K = 3, N = 1 and L = 1 for all; both branches have the same heads. M is the number of blocks of branch L in "
     "one multi-scale encoder, r the ratio of the feed-forward network.",
     rows=_rows(
@@ -66,7 +79,8 @@ CROSSVIT_MODELS = Table(
 )
 
 CROSSVIT_DEIT = Table(
-    source=f"{_CROSSVIT}, table 2",
+    paper=_CROSSVIT,
+    number=2,
     note="Top-1 accuracy in % on ImageNet-1k; gain is over the row above. Throughput on one V100, batch 64 (so the "
     "note of table 4).",
     rows=_rows(
@@ -89,7 +103,8 @@ CROSSVIT_DEIT = Table(
 )
 
 CROSSVIT_TRANSFORMERS = Table(
-    source=f"{_CROSSVIT}, table 3",
+    paper=_CROSSVIT,
+    number=3,
     note="Top-1 accuracy in % of models trained on ImageNet-1k alone, as their papers report it. Perceiver is misspelt "
     "in print (Peceiver; Receiver on the seminar's slide). The FLOPs of the three T2T-ViT bear a star: recomputed with "
     "the authors' tools.",
@@ -118,7 +133,8 @@ CROSSVIT_TRANSFORMERS = Table(
 )
 
 CROSSVIT_FUSIONS = Table(
-    source=f"{_CROSSVIT}, table 6",
+    paper=_CROSSVIT,
+    number=6,
     note="Fusions in CrossViT-S: top-1 accuracy in % on ImageNet-1k of both branches, and of one branch's class token "
     "alone.",
     rows=_rows(
@@ -134,7 +150,8 @@ CROSSVIT_FUSIONS = Table(
 )
 
 CROSSVIT_ARCHITECTURES = Table(
-    source=f"{_CROSSVIT}, table 7",
+    paper=_CROSSVIT,
+    number=7,
     note="CrossViT-S with one thing changed, top-1 accuracy in % on ImageNet-1k. K multi-scale encoders; in each N "
     "blocks of branch S, M of branch L and L layers of cross-attention.",
     rows=_rows(
@@ -153,10 +170,11 @@ CROSSVIT_ARCHITECTURES = Table(
 _LAVT = "Yang et al., LAVT (CVPR 2022)"
 
 LAVT_RESULTS = Table(
-    source=f"{_LAVT}, table 1",
-    note="Overall IoU in %. U: G-Ref's UMD partition, G: its Google partition. Numbers are as printed, and not all like "
-    "for like: language models and image encoders differ, and VLT's 65.65 (RefCOCO val) is a mean IoU, at threshold "
-    "0.35 and with another image encoder. In print LAVT's row is bold.",
+    paper=_LAVT,
+    number=1,
+    note="Overall IoU in %. U: G-Ref's UMD partition, G: its Google partition. Numbers are as printed, and not all "
+    "like for like: language models and image encoders differ, and VLT's 65.65 (RefCOCO val) is a mean IoU, at "
+    "threshold 0.35 and with another image encoder. In print LAVT's row is bold.",
     rows=_rows(
         (
             "language model", "RefCOCO val", "RefCOCO test A", "RefCOCO test B", "RefCOCO+ val", "RefCOCO+ test A",
@@ -185,9 +203,10 @@ LAVT_RESULTS = Table(
 )  # fmt: skip
 
 LAVT_ABLATION = Table(
-    source=f"{_LAVT}, table 2",
-    note="RefCOCO val, in %. PWAM: pixel-word attention, LP: the language pathway. In print the rows are marked by ticks "
-    "and the first is bold. P@X is the share of expressions with an IoU of X at least.",
+    paper=_LAVT,
+    number=2,
+    note="RefCOCO val, in %. PWAM: pixel-word attention, LP: the language pathway. In print the rows are marked by "
+    "ticks and the first is bold. P@X is the share of expressions with an IoU of X at least.",
     rows=_rows(
         ("LP", "PWAM", "P@0.5", "P@0.7", "P@0.9", "oIoU", "mIoU"),
         {
