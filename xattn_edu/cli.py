@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     results.add_argument("--write", action="store_true", help="write docs/results.md")
     results.set_defaults(run=_results)
     converter = commands.add_parser(
-        "convert-refer", help="make one safe file of RefCOCO, RefCOCO+ or G-Ref, so that their pickle is read only once"
+        "convert-refer", help="write RefCOCO, RefCOCO+ or G-Ref as one JSON file, so that its pickle is read only once"
     )
     converter.add_argument(
         "root", type=Path, help="folder with the published files, <root>/<dataset>/refs(<split_by>).p"
@@ -83,18 +83,21 @@ def _add_evaluate(commands: Any) -> None:
     lavt.add_argument("--dataset", default="refcoco", choices=refer.USUAL, help="(default refcoco)")
     lavt.add_argument("--split", default="val", help="val, testA, testB, test or train (default val)")
     lavt.add_argument("--split-by", help="unc, google or umd (default unc; for refcocog umd)")
-    lavt.add_argument("--images", type=Path, metavar="DIR", help="COCO's train2014, if not in a usual place below DIR")
+    lavt.add_argument(
+        "--images", type=Path, metavar="DIR", help="COCO's train2014, if not in a usual place in --refcoco's folder"
+    )
     lavt.add_argument(
         "--check-counts",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="refuse a split with another number of referents than was published; --no-check-counts for a set of your own",
+        help="refuse a split with another number of referents than the published one; "
+        "--no-check-counts for a set of your own",
     )
     lavt.add_argument(
         "--at",
         choices=("network", "original"),
         default="network",
-        help="compare masks in the network's squashed square, as published, or in the image's own pixels",
+        help="compare masks in the network's squashed square, as in the paper's code, or in the image's own pixels",
     )
     lavt.add_argument("--batch-size", type=int, default=8, metavar="N", help="sentences at a time (default 8)")
     lavt.add_argument(
@@ -107,7 +110,7 @@ def _add_segment(commands: Any) -> None:
     segment = commands.add_parser(
         "segment",
         help="find in an image what an expression names",
-        description="Draw what a model finds in an image, and what its pixels read of each word, as a PNG.",
+        description="Draw, as a PNG, what a model finds in an image and how much its pixels read of each word.",
     )
     segment.add_argument("image", type=Path, help="a .jpg, .png or another image that Pillow reads")
     segment.add_argument("expression", help='what to find, such as "the man in red"')
@@ -126,9 +129,11 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         required=True,
         type=Path,
         metavar="FILE",
-        help="a published LAVT (.pth), or weights of results/ (.safetensors), which need none of the next five options",
+        help="a published LAVT (.pth), or weights of results/ (.safetensors), which take none of the next five options",
     )
-    parser.add_argument("--tokenizer", metavar="NAME", help="its BERT's, on the hub or a folder (bert-base-uncased)")
+    parser.add_argument(
+        "--tokenizer", metavar="NAME", help="BERT's tokenizer, a folder or on the hub (bert-base-uncased)"
+    )
     parser.add_argument("--size", type=int, metavar="PIXELS", help="images are squashed to this square (480)")
     parser.add_argument("--window", type=int, metavar="N", help="resize Swin's windows (as in the file)")
     parser.add_argument("--word-heads", type=int, metavar="N", help="PWAM's heads, which are in no file (1)")
@@ -223,22 +228,19 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     split_by = options.split_by or refer.USUAL[options.dataset]
     out = options.out or Path(f"{options.dataset}_{split_by}_{options.split}_{options.checkpoint.stem}.json")
-    try:
-        record, stored = evaluation.evaluate(
-            options.checkpoint,
-            options.refcoco,
-            out,
-            dataset=options.dataset,
-            split=options.split,
-            split_by=split_by,
-            images=options.images,
-            check_counts=options.check_counts,
-            at=options.at,
-            batch_size=options.batch_size,
-            **_model_settings(options),
-        )
-    except ValueError as error:  # an argument of Python's is an option here
-        raise ValueError(str(error).replace("check_counts=False", "--no-check-counts")) from error
+    record, stored = evaluation.evaluate(
+        options.checkpoint,
+        options.refcoco,
+        out,
+        dataset=options.dataset,
+        split=options.split,
+        split_by=split_by,
+        images=options.images,
+        check_counts=options.check_counts,
+        at=options.at,
+        batch_size=options.batch_size,
+        **_model_settings(options),
+    )
     print(evaluation.table(record))
     print(f"\n{out}: {'stored before, nothing was computed' if stored else 'written'}")
     return 0

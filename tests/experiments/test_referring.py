@@ -32,6 +32,7 @@ from xattn_edu.experiments.referring import (
 from xattn_edu.machine import choose_profile
 from xattn_edu.measure.intervals import mean_interval
 from xattn_edu.models.language import FrozenWords, SmallBert, build_tokenizer
+from xattn_edu.predict.loading import load_segmenter
 
 TOKENIZER = build_tokenizer(referring_scenes.vocabulary("english"))
 
@@ -234,6 +235,12 @@ def test_weights_of_seed_0_are_kept_and_fit(tmp_path, monkeypatch, run):
     for (name, stored), trained in zip(model.state_dict().items(), run.model.state_dict().values()):
         assert torch.equal(stored, trained.half().float() if trained.is_floating_point() else trained), name
     assert not model.training
+    described = load_segmenter(tmp_path / "tiny" / "model-decoder_fusion_seed-0_ci.safetensors", device="cpu").model
+    for name, stored in described.state_dict().items():
+        assert torch.equal(stored, model.state_dict()[name]), name
+    other = referring.small_decoder_fusion(replace(SIZES["ci"], positions=True), len(TOKENIZER))
+    with pytest.raises(ValueError, match="image_encoder.positions is False in the file, True in the given model"):
+        load_weights(other, "tiny", point, "ci", tmp_path)
     with pytest.raises(FileNotFoundError, match="xattn reproduce tiny --seeds 1 --profile cpu"):
         load_weights(model, "tiny", point, "cpu", tmp_path)
     with pytest.raises(ValueError, match="holds no weights of this model"):

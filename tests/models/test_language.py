@@ -14,17 +14,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from xattn_edu.measure import costs
-from xattn_edu.models import language
-from xattn_edu.models.language import (
-    SPECIAL,
-    FrozenWords,
-    PhraseBook,
-    SmallBert,
-    build_tokenizer,
-    load_bert,
-    load_tokenizer,
-    minilm_folder,
-)
+from xattn_edu.models.language import SPECIAL, FrozenWords, PhraseBook, SmallBert, build_tokenizer
+from xattn_edu.weights import language
+from xattn_edu.weights.language import load_bert, load_from, load_tokenizer, minilm_folder
 
 WORDS = "the small red car left of closest to tree second from T-shirt café".split()
 KOREAN = "왼쪽에서 두 번째 자동차 가장 큰 나무".split()
@@ -153,8 +145,28 @@ def test_what_is_no_list_of_sentences(tokenizer, sentences, error, message):
 
 @pytest.mark.parametrize("length", [2, 0, -1])
 def test_too_short_a_length(tokenizer, length):
-    with pytest.raises(ValueError, match=f"3 at least, given {length}"):
-        tokenizer(["the car"], length)
+    for read, sentences in ((tokenizer, ["the car"]), (tokenizer.encode, "the car")):
+        with pytest.raises(ValueError, match=f"3 at least, given {length}"):
+            read(sentences, length)
+
+
+def test_one_sentence_with_the_places_of_its_pieces(tokenizer):
+    encoding = tokenizer.encode("The trees,  big", length=9)
+    ids, mask = tokenizer(["The trees,  big"], length=9)
+    assert torch.equal(encoding.ids, ids[0]) and torch.equal(encoding.mask, mask[0])
+    assert tokenizer.tokens(encoding.ids[encoding.mask]) == "[CLS] the tree ##s [UNK] [UNK] [SEP]".split()
+    assert encoding.words[:7] == [None, 0, 1, 1, 2, 3, None] and encoding.words[7:] == [None, None]
+    assert encoding.offsets[1:6] == [(0, 3), (4, 8), (8, 9), (9, 10), (12, 15)]
+    cut = tokenizer.encode("the small red car", length=4)
+    assert tokenizer.tokens(cut.ids) == "[CLS] the small [SEP]".split()
+    assert len(tokenizer.encode("the " * 30, length=None).ids) == 32
+
+
+@pytest.mark.parametrize("sentence", ["", " \t"])
+def test_a_blank_sentence_encodes_to_cls_and_sep(tokenizer, sentence):
+    encoding = tokenizer.encode(sentence, length=5)
+    assert tokenizer.tokens(encoding.ids) == "[CLS] [SEP] [PAD] [PAD] [PAD]".split()
+    assert encoding.mask.tolist() == [True, True, False, False, False]
 
 
 def test_ids_that_have_no_name(tokenizer):
@@ -354,7 +366,7 @@ def test_sizes_of_a_small_bert():
     encoder(ids[:, :11], ids[:, :11] == 0)
     with pytest.raises(ValueError, match="12 words.*11 positions"):
         encoder(ids, ids == 0)
-    with pytest.raises(ValueError, match="3 heads.*width of 64"):
+    with pytest.raises(ValueError, match="width 64, heads 3"):
         SmallBert(50, heads=3)
 
 
@@ -495,13 +507,14 @@ def test_online_the_hub_is_asked_once_the_cache_has_failed(monkeypatch):
         return "found"
 
     monkeypatch.setattr(huggingface_hub, "get_session", Session)
-    assert language._found(load, "some/name", "BERT") == "found"
+    assert load_from(load, "some/name", "BERT") == "found"
     assert asked == [("some/name", True), "head", ("some/name", False)]
 
 
 def test_nothing_is_printed(folder):
     code = (
-        "import sys\nfrom xattn_edu.language import SmallBert, load_bert, load_tokenizer\n"
+        "import sys\nfrom xattn_edu.models.language import SmallBert\n"
+        "from xattn_edu.weights.language import load_bert, load_tokenizer\n"
         "late = {'transformers', 'tokenizers'} & set(sys.modules)\nassert not late, late\n"
         "ids, mask = load_tokenizer(sys.argv[1])(['the car'])\n"
         "load_bert(sys.argv[1])(ids, mask)\nSmallBert(100)(ids, mask)\n"

@@ -3,28 +3,30 @@
 import argparse
 import io
 import json
-import os
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
 from helpers.miniature_refcoco import SENTENCES, miniature
+from helpers.running_pickle import Program
 from PIL import Image
 
 from xattn_edu.data import refer
 from xattn_edu.data import scenes as referring_scenes
-from xattn_edu.experiments import referring
+from xattn_edu.experiments import RESULTS, load_weights, referring
 from xattn_edu.measure.overlaps import Overlaps, overlaps
 from xattn_edu.models.language import SPECIAL, SmallBert, build_tokenizer
 from xattn_edu.models.lavt import lavt_swin
-from xattn_edu.predict import evaluation, segmenter
+from xattn_edu.predict import evaluation, pictures, segmenter
 from xattn_edu.predict.evaluation import evaluate, masks_compared
 from xattn_edu.predict.loading import load_lavt, load_segmenter
 from xattn_edu.predict.pictures import picture, read_image, segment_file
 from xattn_edu.predict.segmenter import Prediction
 from xattn_edu.weights import lavt_to_published
+from xattn_edu.weights.description import KEY, ModelDescription
 
 WORDS = [*SPECIAL, *"a the left right man in red grey dog sign top one people caf ##e ##s mann ##equin . , $".split()]
 
@@ -72,19 +74,21 @@ def published(checkpoint, tokenizer_folder):
     return load_segmenter(checkpoint, tokenizer=tokenizer_folder, size=32, device="cpu")
 
 
+OWN = {"referring": referring.SIZES, "lavt": referring.LAVT_SIZES}
+
+
 def store_own(folder, model="decoder_fusion", experiment="referring", **changes):
-    """Weights and record as `xattn reproduce` leaves them; the model that they are of."""
-    size = segmenter.OWN[experiment]["ci"]
+    """Weights as `xattn reproduce` leaves them, with `changes` in their description; the model that they are of."""
+    size, vocabulary = OWN[experiment]["ci"], len(build_tokenizer(referring_scenes.vocabulary("english")))
     torch.manual_seed(0)
-    network = referring.MODELS[model](size, len(build_tokenizer(referring_scenes.vocabulary("english")))).eval()
+    network = referring.MODELS[model](size, vocabulary).eval()
     half = {
         name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in network.state_dict().items()
     }
     network.load_state_dict(half)
     path = folder / f"model-{model}_seed-0_ci.safetensors"
-    path.write_bytes(safetensors.torch.save(half))
-    config = {name: getattr(size, name) for name in segmenter.FIXED} | {"model": model, "profile": "ci"} | changes
-    path.with_suffix(".json").write_text(json.dumps({"experiment": experiment, "config": config}))
+    description = replace(referring.describe(model, size, vocabulary), **changes)
+    path.write_bytes(safetensors.torch.save(half, description.metadata()))
     return path, network
 
 
@@ -133,16 +137,6 @@ def test_what_training_scripts_save_besides_is_no_hindrance(tmp_path):
     torch.testing.assert_close(load_lavt(path)(*inputs()), model(*inputs()), rtol=0, atol=0)
 
 
-class Program:
-    """What a pickle can hold instead of data: it makes a folder when it is loaded."""
-
-    def __init__(self, folder):
-        self.folder = str(folder)
-
-    def __reduce__(self):
-        return os.mkdir, (self.folder,)
-
-
 def test_files_that_hold_no_published_lavt_are_refused_and_named(tmp_path):
     whole = lavt_to_published(small_lavt().state_dict())
     fewer = {"model": whole["model"]}
@@ -153,8 +147,8 @@ def test_files_that_hold_no_published_lavt_are_refused_and_named(tmp_path):
     short = lavt_to_published(small_lavt(length=8).state_dict())
     for number, (content, says) in enumerate(
         {
-            "code": (whole | {"args": Program(tmp_path / "made")}, "could be code and is not run"),
-            "list": ([1, 2], "holds no state dict, tensors by name, but a list"),
+            "code": (whole | {"args": Program(tmp_path / "made")}, "could run code, so nothing is loaded"),
+            "list": ([1, 2], "holds no state dict, that is tensors by name, but a list"),
             "model": ({"model": 3}, "holds no state dict"),
             "no BERT": (fewer, "its BERT is not there"),
             "ours": (small_lavt().state_dict(), "these are our own names"),
@@ -181,7 +175,7 @@ def test_files_that_hold_no_published_lavt_are_refused_and_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nothing.pth is no file"):
         load_lavt(tmp_path / "nothing.pth")
     (tmp_path / "weights.txt").write_text("")
-    with pytest.raises(ValueError, match=r"a published \.pth or \.pt, or a \.safetensors"):
+    with pytest.raises(ValueError, match=r"ends in \.safetensors, \.pth, \.pt or \.bin"):
         load_segmenter(tmp_path / "weights.txt")
     torch.save(whole, tmp_path / "good.pth")
     with pytest.raises(ValueError, match="bert_heads must divide the BERT's width: 16 wide, 3 heads"):
@@ -222,28 +216,115 @@ def test_own_weights_find_what_the_experiment_found(model, experiment, tmp_path)
     assert sure.mean() > 0.9 and np.array_equal(one.mask[sure], (logits[0, 1] > logits[0, 0]).numpy()[sure])
 
 
-def test_own_weights_need_their_record_as_it_was(tmp_path):
-    path, _ = store_own(tmp_path)
-    with pytest.raises(ValueError, match="window is for published checkpoints"):
-        load_segmenter(path, window=7)
-    for changes, says in (
-        ({"model": "vit"}, "no record of a model that segments .*KeyError: 'vit'.*reproduce referring.*reproduce lavt"),
-        ({"positions": True}, "made when positions was True, now it is False: make them again with `xattn reproduce"),
-        ({"model": "lavt"}, "holds no weights of lavt, profile ci .*--seeds 1 --profile ci"),
+STORED = [("referring", "decoder_fusion", "ci"), ("lavt", "lavt", "ci"), ("lavt", "lavt", "cpu")]
+
+
+@pytest.mark.parametrize(("experiment", "model", "profile"), STORED)
+def test_stored_weights_do_not_depend_on_todays_constants(experiment, model, profile, monkeypatch):
+    """The same mask and word maps as from the model that the sizes build, also after every size has changed."""
+    size = OWN[experiment][profile]
+    scenes = referring_scenes.scenes("test", 1, size=size.image)
+    tokenizer = build_tokenizer(referring_scenes.vocabulary("english"))
+    network = referring.MODELS[model](size, len(tokenizer))
+    load_weights(network, experiment, {"model": model}, profile)
+    with torch.no_grad():
+        images, ids, mask, _ = referring.batch_of(referring.scene_set(scenes, tokenizer), torch.arange(1))
+        logits, weights = network(images, ids, mask, return_weights=True)
+
+    other = replace(size, image=48, width=8, depths=(1, 1, 1), heads=(1, 1, 1), words=32, positions=not size.positions)
+    for sizes in OWN.values():
+        for name in sizes:
+            monkeypatch.setitem(sizes, name, other)
+    monkeypatch.setattr(referring, "LENGTH", 9)
+    monkeypatch.setattr(referring, "MEAN", 0.0)
+    monkeypatch.setattr(referring_scenes, "vocabulary", lambda language: ["other"])
+    found = load_segmenter(RESULTS / experiment / f"model-{model}_seed-0_{profile}.safetensors", device="cpu")
+    assert (found.size, found.length, len(found.known)) == (64, 20, 190)
+    assert torch.equal(found.pixels(scenes.images[0]), images[0])
+    assert all(map(torch.equal, found.ids(list(scenes.sentences)), (ids, mask)))
+    with torch.no_grad():
+        assert torch.equal(found.model(images, ids, mask, return_weights=True)[0], logits)
+    prediction = found.predict(scenes.images[0], scenes.sentences[0])
+    assert prediction.words[1:-1] == tuple(scenes.sentences[0].split())
+    for stage, expected in zip(prediction.weights, weights):
+        words = expected[0].mean(dim=0)[..., : len(prediction.words)]
+        np.testing.assert_allclose(stage, words.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize(("experiment", "model", "profile"), STORED)
+def test_stored_weights_are_described_as_their_record_says(experiment, model, profile):
+    path = RESULTS / experiment / f"model-{model}_seed-0_{profile}.safetensors"
+    with safetensors.safe_open(path, "pt") as file:
+        described = ModelDescription.from_metadata(file.metadata())
+    config = json.loads(path.with_suffix(".json").read_text())["config"]
+    swin, words = described.arguments["image_encoder"], described.arguments["language"]
+    assert described.image_size == config["image"]
+    assert {name: swin[name] for name in ("width", "depths", "patch")} == {
+        name: config[name] for name in ("width", "depths", "patch")
+    }
+    assert words["width"] == config["words"]
+    if experiment == "lavt":  # the older record of "referring" does not say it
+        assert (swin["positions"], words["depth"]) == (config["positions"], config["word_layers"])
+    assert (described.mean, described.deviation) == ((114.0,) * 3, (36.5,) * 3)
+
+
+@pytest.mark.parametrize("model", referring.MODELS)
+def test_a_description_builds_what_the_experiment_builds(model):
+    size = referring.LAVT_SIZES["cpu"]
+    network = referring.MODELS[model](size, 99)
+    described = referring.describe(model, size, 99)
+    assert described == ModelDescription.from_metadata(described.metadata())
+    assert described.difference(network) is None
+    shapes = {name: tensor.shape for name, tensor in described.build().state_dict().items()}
+    assert shapes == {name: tensor.shape for name, tensor in network.state_dict().items()}
+
+
+def test_a_setting_that_no_tensor_shows_is_noticed():
+    size = referring.LAVT_SIZES["ci"]
+    described = referring.describe("lavt", size, 99)
+    state = torch.get_rng_state()
+    for change, says in (
+        ({"positions": False}, "image_encoder.positions is True in the file, False in the given model"),
+        ({"window": 4}, r"image_encoder.*(window|shift) is \d in the file, \d in the given model"),
+        ({"heads": (1, 4, 8)}, "heads is 2 in the file, 1 in the given model"),
     ):
-        store_own(tmp_path)
-        record = json.loads(path.with_suffix(".json").read_text())
-        record["config"] |= changes
-        path.with_suffix(".json").write_text(json.dumps(record))
+        network = referring.MODELS["lavt"](replace(size, **change), 99)
+        torch.set_rng_state(state)
+        with pytest.raises(AssertionError, match=says):
+            raise AssertionError(described.difference(network))
+        assert torch.equal(torch.get_rng_state(), state)  # nothing is drawn: a notebook's numbers stay
+
+
+def test_own_weights_whose_description_is_wrong_are_refused(tmp_path):
+    path, network = store_own(tmp_path)
+    with pytest.raises(ValueError, match="window is for published checkpoints: .* says itself what its model needs"):
+        load_segmenter(path, window=7)
+    good = referring.describe("decoder_fusion", referring.SIZES["ci"], 247)
+    fields = json.loads(good.metadata()[KEY])
+    wide = good.arguments | {"language": good.arguments["language"] | {"width": 128}}
+    unknown = good.arguments | {"language": good.arguments["language"] | {"depths": 3}}
+    for metadata, says in (
+        (None, "does not describe its model"),
+        ({KEY: "["}, "the description of the model cannot be read"),
+        ({KEY: "[]"}, "the description of the model cannot be read"),
+        ({KEY: json.dumps(fields | {"format": "xattn_edu segmenter 2"})}, "its format is 'xattn_edu segmenter 2'"),
+        ({KEY: json.dumps(fields | {"colour": 1})}, "cannot be read: .*colour"),
+        ({KEY: json.dumps(fields | {"mean": [0.5]})}, "mean and deviation are three numbers"),
+        ({KEY: json.dumps({"format": fields["format"]})}, "cannot be read: 'words'"),
+        (replace(good, builder="os.system").metadata(), "builder must be one of LAVT, DecoderFusion"),
+        (
+            replace(good, builder="LAVT").metadata(),
+            "holds no model that segments .*LAVT.* unexpected keyword argument 'width'",
+        ),
+        (replace(good, words=good.words[:-1]).metadata(), "its model has 247"),
+        (replace(good, arguments=wide).metadata(), "size mismatch"),
+        (replace(good, arguments=unknown).metadata(), "depths"),
+    ):
+        path.write_bytes(safetensors.torch.save(network.half().state_dict(), metadata))
         with pytest.raises(ValueError, match=says) as error:
             load_segmenter(path)
-        assert "\n" not in str(error.value)
-    path.with_suffix(".json").write_text("[")
-    with pytest.raises(ValueError, match="is no record"):
-        load_segmenter(path)
-    path.with_suffix(".json").unlink()
-    with pytest.raises(FileNotFoundError, match="is missing: it lies beside the weights"):
-        load_segmenter(path)
+        assert str(path) in str(error.value) and "\n" not in str(error.value)
+        assert "make it again with `xattn reproduce`" in str(error.value)
 
 
 # --- pictures and sentences
@@ -349,6 +430,16 @@ def test_a_blank_sentence_of_a_data_set_is_cls_and_sep(published):
     assert torch.equal(mask[[0, 2]], published.tokenizer(["the man", "a"], 20)[1])
 
 
+def test_a_sentence_is_tokenised_once(published, monkeypatch):
+    seen, encode = [], type(published.tokenizer).encode
+    monkeypatch.setattr(
+        type(published.tokenizer), "encode", lambda self, *given: seen.append(given[0]) or encode(self, *given)
+    )
+    monkeypatch.setattr(type(published.tokenizer), "__call__", lambda *_: pytest.fail("tokenised a second time"))
+    published.predict(np.zeros((4, 4, 3), np.uint8), "the man")
+    assert seen == ["the man"]
+
+
 def test_remarks_name_what_the_model_cannot_read(published, tmp_path):
     assert published.remarks("the Mannequins, left") == []
     assert published.remarks("the zebra, zebra or yak") == [
@@ -388,7 +479,7 @@ def test_the_picture_shows_the_mask_and_a_map_for_each_word():
     plain = drawn(picture(image, "man", Prediction(mask, ("[CLS]", "man", "[SEP]"), (weights, bright))))
     orange = np.argwhere((np.abs(lit.astype(int) - (255, 176, 0)) < 60).all(axis=2))
     assert len(orange) and not (np.abs(plain.astype(int) - (255, 176, 0)) < 60).all(axis=2).any()  # stage 1 by default
-    column = orange[:, 1] / lit.shape[1] * segmenter.COLUMNS
+    column = orange[:, 1] / lit.shape[1] * pictures.COLUMNS
     assert column.min() > 1 and column.max() < 1.4  # the second map's left side
 
 
@@ -413,7 +504,7 @@ def test_segment_file_writes_one_picture_and_never_over_another(checkpoint, toke
     share, remarks = segment_file(image, "the yak", checkpoint, out, **settings)
     assert 0 <= share <= 1 and "yak" in remarks[0] and drawn(out.read_bytes()).shape[2] == 3
     before = out.read_bytes()
-    monkeypatch.setattr(segmenter, "load_segmenter", lambda *_, **__: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(pictures, "load_segmenter", lambda *_, **__: pytest.fail("the model was loaded"))
     for expression, target, error, says in (
         ("the yak", out, FileExistsError, "is there already: name another file, or overwrite it with --force"),
         ("the yak", tmp_path / "out.jpg", ValueError, "must end in .png"),

@@ -164,7 +164,7 @@ def load(
     if check_counts and len(referents) != splits[split]:
         raise ValueError(
             f"{source.refs_path} has {len(referents):,} referents in {split}, published were {splits[split]:,}: "
-            f"{source.remedy}; or load a set of your own with check_counts=False"
+            f"{source.remedy}; or load a set of your own with check_counts=False (--no-check-counts)"
         )
     there = set(os.listdir(folder))
     missing = sorted({referent.file_name for referent in referents} - there)

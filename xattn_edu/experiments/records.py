@@ -9,6 +9,7 @@ from torch import nn
 
 from xattn_edu.machine import describe_machine
 from xattn_edu.training.history import History
+from xattn_edu.weights.description import ModelDescription
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Result:
     parameters: int
     macs: int  # multiply-accumulates for one example
     more: dict[str, float] = field(default_factory=dict)  # other numbers that were measured
+    description: ModelDescription | None = None  # goes into the file of the model's weights, if they are stored
 
     @property
     def seconds(self) -> float:

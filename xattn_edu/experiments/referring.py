@@ -25,16 +25,7 @@ from xattn_edu.machine import Profile, choose_profile, seed_everything
 from xattn_edu.measure import costs
 from xattn_edu.measure.overlaps import Overlaps, overlaps
 from xattn_edu.models.decoder_fusion import DecoderFusion
-from xattn_edu.models.language import (
-    FrozenWords,
-    PhraseBook,
-    SmallBert,
-    Tokenizer,
-    build_tokenizer,
-    load_bert,
-    load_tokenizer,
-    minilm_folder,
-)
+from xattn_edu.models.language import FrozenWords, PhraseBook, SmallBert, Tokenizer, build_tokenizer
 from xattn_edu.models.lavt import LAVT
 from xattn_edu.models.layers import evaluating
 from xattn_edu.models.losses import dice_loss
@@ -42,6 +33,8 @@ from xattn_edu.models.masks import predicted_masks
 from xattn_edu.models.swin import Swin
 from xattn_edu.shapes import check_choice
 from xattn_edu.training.loop import train
+from xattn_edu.weights.description import ModelDescription
+from xattn_edu.weights.language import load_bert, load_tokenizer, minilm_folder
 
 
 @dataclass(frozen=True)
@@ -203,6 +196,7 @@ def referring_segmentation(
         parameters=counted.parameters,
         macs=counted.macs,
         more=found,
+        description=describe(model, size, len(tokenizer)) if language == "learned" else None,
     )
 
 
@@ -305,3 +299,25 @@ def disordered(sentences: Sequence[str], seed: int = 0) -> list[str]:
     """Each sentence with its words in any order: nothing is left of "left of the tree" but the words."""
     draw = np.random.default_rng(seed)
     return [" ".join(draw.permutation(sentence.split())) for sentence in sentences]
+
+
+def describe(model: str, size: Size, vocabulary: int) -> ModelDescription:
+    """What the weights of MODELS[model], built with this size and a vocabulary of so many ids, say of themselves."""
+    image_encoder = {"width": size.width, "depths": [*size.depths], "heads": [*size.heads], "window": size.window}
+    image_encoder |= {"patch": size.patch, "positions": size.positions}
+    language = {"vocabulary_size": vocabulary, "width": size.words, "depth": size.word_layers, "heads": 4, "length": 64}
+    if model == "decoder_fusion":
+        builder, settings = "DecoderFusion", {"width": size.fusion, "depth": 2, "heads": 4}
+    else:
+        parts = {"pwam": model not in ("lavt_pathway", "lavt_neither")}
+        parts |= {"language_pathway": model not in ("lavt_pwam", "lavt_neither")}
+        builder, settings = "LAVT", {"heads": 1, "decoder_width": size.fusion} | parts
+    return ModelDescription(
+        builder=builder,
+        arguments={"image_encoder": image_encoder, "language": language, "settings": settings},
+        words=tuple(referring_scenes.vocabulary("english")),
+        length=LENGTH,
+        image_size=size.image,
+        mean=(MEAN,) * 3,
+        deviation=(DEVIATION,) * 3,
+    )

@@ -2,17 +2,19 @@
 
 import functools
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from torch import Tensor, nn
+from torch import nn
 
 from xattn_edu.experiments.catalogue import EXPERIMENTS
-from xattn_edu.files import write_atomically
+from xattn_edu.experiments.records import Result
+from xattn_edu.files import first_line, write_atomically
 from xattn_edu.machine import Profile
 from xattn_edu.training.history import History
+from xattn_edu.weights.description import ModelDescription
+from xattn_edu.weights.reading import read_weights
 
 RESULTS = Path(__file__).parents[2] / "results"
 
@@ -35,37 +37,45 @@ def reproduce(
     recipe = functools.partial(EXPERIMENTS[name].recipe, checkpoint=checkpoint, progress=progress)
     result = recipe(**point, seed=seed, profile=profile)
     record = {"experiment": name} | result.record()
-    if (
-        point.get("model") in EXPERIMENTS[name].keep_weights and seed == 0
-    ):  # before the record: where that is, the weights are
-        half = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in _state(result.model)}
-        write_atomically(path.with_suffix(".safetensors"), safetensors.torch.save(half))
+    if point.get("model") in EXPERIMENTS[name].keep_weights and seed == 0:
+        # The weights come first, so that they are there wherever the record is.
+        _store_weights(result, path.with_suffix(".safetensors"))
     write_atomically(path, (json.dumps(record, indent=1) + "\n").encode())
     checkpoint.unlink(missing_ok=True)
     return record
 
 
-def _state(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    return ((key, tensor.cpu().contiguous()) for key, tensor in model.state_dict().items())
+def _store_weights(result: Result, path: Path) -> None:
+    """In float16, with the description of their model as metadata."""
+    state = {key: tensor.cpu().contiguous() for key, tensor in result.model.state_dict().items()}
+    half = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in state.items()}
+    metadata = None if result.description is None else result.description.metadata()
+    write_atomically(path, safetensors.torch.save(half, metadata))
 
 
 def load_weights(
     model: nn.Module, name: str, point: dict[str, Any], profile: str, folder: str | Path | None = None
 ) -> None:
-    """Give `model` the weights that seed 0 of an experiment left beside its record, and put it in eval mode.
+    """Load the weights that seed 0 of an experiment stored beside its record into `model`, and put it in eval mode.
 
-    Raises FileNotFoundError, saying how to make them, if there are none; ValueError for a file that holds no weights
-    of such a model.
+    Raises FileNotFoundError, with the command that makes them, if there are none; ValueError for a file that is damaged
+    or of another model, also if only a setting differs that no tensor shows. `predict.loading.load_segmenter` builds
+    the model that the file describes.
     """
     path = result_path(name, point, 0, profile, RESULTS if folder is None else Path(folder))
     path = path.with_suffix(".safetensors")
     if not path.exists():
         raise FileNotFoundError(f"no weights {path}: run `xattn reproduce {name} --seeds 1 --profile {profile}`")
     try:
-        model.load_state_dict(safetensors.torch.load(path.read_bytes()))
-    except (RuntimeError, safetensors.SafetensorError) as error:
+        parts, metadata = read_weights(path)
+        description = ModelDescription.from_metadata(metadata)
+        if description is not None and (difference := description.difference(model)):
+            raise ValueError(difference)
+        model.load_state_dict(parts["model"])
+    except (RuntimeError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path} holds no weights of this model ({error}): delete it and its .json, and run it again"
+            f"{path} holds no weights of this model ({first_line(error)}): give the model that it was made with "
+            "(load_segmenter builds it), or delete it and its .json, and run it again"
         ) from error
     model.eval()
 

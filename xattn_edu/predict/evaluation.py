@@ -1,14 +1,14 @@
 """The published evaluation of referring segmentation, on RefCOCO, RefCOCO+ and G-Ref: one mask an expression.
 
-`evaluate` reads a checkpoint and a split, asks the model for each sentence of each referent, and leaves one JSON file:
-oIoU, mIoU and P@0.5 to P@0.9 with intervals, and what they were measured with. It may be stopped at any time. What was
-done until then lies in FILE.partial, and the same call goes on from there, with another batch size or on another device
-if need be; results of another checkpoint, data set or setting are refused, not mixed.
+`evaluate` reads a checkpoint and a split, predicts a mask for each sentence of each referent, and writes one JSON file:
+oIoU, mIoU and P@0.5 to P@0.9 with intervals, and what they were measured with. It may be stopped at any time. Finished
+results are then in FILE.partial, and the same call continues from there, also with another batch size or on another
+device. Results of another checkpoint, data set or setting are refused, not mixed.
 
-As published, an image is squashed to the network's square, and its mask with it (nearest pixel): there the two masks
-are compared. That counts the pixels of a squashed image. at="original" compares in the photograph's own pixels instead:
-the logits are resized to it (bilinear, corners on corners). Sentences are those that the data sets call "sent": in lower
-case, without punctuation.
+In the published evaluation an image is squashed to the network's square, and so is its mask (nearest pixel). The two
+masks are compared there, in pixels of the squashed image. at="original" compares in the photograph's own pixels
+instead: the logits are resized to it (bilinear, corners on corners). Sentences are those that the data sets call
+"sent": in lower case, without punctuation.
 """
 
 import hashlib
@@ -59,20 +59,24 @@ def evaluate(
     progress: bool = True,
     **model: Any,
 ) -> tuple[dict[str, Any], bool]:
-    """The record that `out` then holds, and whether it was there before: then nothing is computed.
+    """The record in `out`, and whether `out` existed before; if it did, nothing is computed.
 
-    `root`, `dataset`, `split`, `split_by`, `images` and `check_counts` are `data.refer.load`'s, `checkpoint` and `model`
-    `segmenter.load_segmenter`'s arguments. `batch_size` sentences are asked at a time. Raises ValueError before any
-    work for arguments that make no sense, and for an `out` that holds something else or whose partial results are of
-    another run; and what the two functions raise.
+    Raises ValueError, before anything is computed, for an argument out of range, for an `out` that holds something else
+    and for results of another run; and the errors of `data.refer.load` and `load_segmenter`.
+
+    Args:
+        checkpoint: the file of weights, as in `load_segmenter`.
+        root: folder or file of the data set, and from `dataset` to `check_counts` the further arguments of
+            `data.refer.load`.
+        out: the JSON file to write.
+        at: the size at which masks are compared, see above.
+        batch_size: sentences in a batch.
+        device: "auto", or a device of torch.
+        progress: show a bar.
+        model: further arguments of `load_segmenter`.
     """
     out, checkpoint = Path(out).expanduser(), Path(checkpoint).expanduser()
-    if at not in ("network", "original"):
-        raise ValueError(f'masks are compared at "network" or "original" size, given {at!r}')
-    if batch_size < 1:
-        raise ValueError(f"batch_size is 1 at least, given {batch_size}")
-    if not out.parent.is_dir():
-        raise FileNotFoundError(f"{out.parent}, where {out.name} should go, is no folder: make it first")
+    _check_arguments(out, at, batch_size)
     split_by = refer.USUAL.get(dataset) if split_by is None else split_by
     expressions = refer.load(root, dataset, split, split_by, images=images, check_counts=check_counts)
     if not len(expressions):
@@ -80,14 +84,45 @@ def evaluate(
     segmenter = load_segmenter(checkpoint, device=device, **model)
     run = {"dataset": dataset, "split_by": split_by, "split": split} | describe_run(checkpoint, segmenter, expressions)
     run |= {"compared_at": f"{segmenter.size} x {segmenter.size}" if at == "network" else "the image's size"}
-    chosen = {name: model.get(name) for name in ("window", "word_heads", "bert_heads")}
-    chosen = {name: value for name, value in chosen.items() if value is not None and (name, value) != ("word_heads", 1)}
-    run |= {"settings": {"image_size": segmenter.size} | chosen}
+    run |= {"settings": {"image_size": segmenter.size} | _chosen(model)}
 
     if (stored := _read(out)) is not None:
         _same_run(out, stored, run, "name another file, or delete it")
         return stored, True
     partial = Partial(out.with_name(out.name + ".partial"), run)
+    found = _all_overlaps(segmenter, expressions, partial, at, batch_size, progress)
+    record = _record(run, found, expressions, segmenter, partial.seconds(), batch_size)
+    write_atomically(out, (json.dumps(record, indent=1) + "\n").encode())
+    partial.path.unlink()
+    return record, False
+
+
+def _check_arguments(out: Path, at: str, batch_size: int) -> None:
+    if at not in ("network", "original"):
+        raise ValueError(f'masks are compared at "network" or "original" size, given {at!r}')
+    if batch_size < 1:
+        raise ValueError(f"batch_size is 1 at least, given {batch_size}")
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"{out.parent}, where {out.name} should go, is no folder: make it first")
+
+
+def _chosen(model: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a model that the caller chose. One word head is the default: choosing it is not recorded."""
+    chosen = {name: model[name] for name in ("window", "word_heads", "bert_heads") if model.get(name) is not None}
+    if chosen.get("word_heads") == 1:
+        del chosen["word_heads"]
+    return chosen
+
+
+def _all_overlaps(
+    segmenter: Segmenter,
+    expressions: ReferringExpressions,
+    partial: "Partial",
+    at: Literal["network", "original"],
+    batch_size: int,
+    progress: bool,
+) -> Overlaps:
+    """The overlaps of all expressions: those that `partial` holds, and the rest, computed and stored there."""
     found = partial.load()
     with _bar(len(found), len(expressions), progress) as bar:
         try:
@@ -100,14 +135,11 @@ def evaluate(
         except torch.OutOfMemoryError as error:
             raise ValueError(
                 f"the memory of {segmenter.device.type} is too small for {batch_size} images at a time: give a smaller "
-                "batch size; what is done is kept"
+                "batch size; finished results are kept"
             ) from error
         finally:
             partial.save(found)
-    record = _record(run, found, expressions, segmenter, partial.seconds(), batch_size)
-    write_atomically(out, (json.dumps(record, indent=1) + "\n").encode())
-    partial.path.unlink()
-    return record, False
+    return found
 
 
 def masks_compared(
@@ -117,7 +149,7 @@ def masks_compared(
     at: Literal["network", "original"] = "network",
     batch_size: int = 8,
 ) -> Iterator[Overlaps]:
-    """The overlaps of the `chosen` expressions, batch by batch. An image that several of them share is read once."""
+    """The overlaps of the `chosen` expressions, batch by batch. An image is read once for expressions in a row."""
     prepared = _prepared(segmenter, expressions, chosen, at)
     while batch := list(islice(prepared, batch_size)):
         logits = segmenter.logits(torch.stack([item.pixels for item in batch]), [item.sentence for item in batch])
@@ -152,8 +184,8 @@ def _prepared(
 
 
 def describe_run(checkpoint: Path, segmenter: Segmenter, expressions: ReferringExpressions) -> dict[str, Any]:
-    """What must be the same for results to belong together: by checksums, the weights, the words, the expressions with
-    their masks and the names of their images."""
+    """What must be equal for results to belong to one run: checksums of the weights, of the vocabulary, and of the
+    expressions with their masks and the names of their images."""
     vocabulary = sorted(segmenter.tokenizer.backend.get_vocab().items())
     with open(checkpoint, "rb") as file:
         weights = hashlib.file_digest(file, "sha256").hexdigest()
@@ -169,32 +201,32 @@ def _sha256(value: Any) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
-# --- what is kept
+# --- files
 
 
 @dataclass
 class Partial:
-    """The file from which an interrupted evaluation goes on."""
+    """The file from which an interrupted evaluation continues."""
 
     path: Path
     run: dict[str, Any]
-    before: float = 0.0  # seconds, of the calls that were interrupted
+    before: float = 0.0  # seconds that interrupted calls took
 
     def load(self) -> Overlaps:
-        """The overlaps of the first expressions; the clock starts."""
-        stored, remedy = _read(self.path), "delete it to start anew, or name another output file"
+        """The overlaps of the expressions that are done. From here on time is measured."""
+        stored, fix = _read(self.path), "delete it to start anew, or name another output file"
         self.start = time.perf_counter()
         if stored is None:
             return Overlaps.concatenate([])
-        _same_run(self.path, stored, self.run, remedy)
+        _same_run(self.path, stored, self.run, fix)
         try:
             self.before = float(stored["seconds"])
             return Overlaps(*(torch.tensor(stored[name], dtype=torch.int64) for name in ("intersections", "unions")))
         except (KeyError, ValueError, TypeError, RuntimeError) as error:
-            raise ValueError(f"{self.path} holds no partial results ({error}): {remedy}") from error
+            raise ValueError(f"{self.path} holds no partial results ({error}): {fix}") from error
 
     def save(self, found: Overlaps) -> None:
-        """Keep the overlaps of the first expressions; nothing is written for none."""
+        """Store the overlaps of the expressions that are done; no file is written if there are none."""
         if not len(found):
             return
         counts = {"intersections": found.intersections.tolist(), "unions": found.unions.tolist()}
@@ -206,7 +238,7 @@ class Partial:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """What an earlier call has left under this name, if it has."""
+    """What an earlier call stored under this name; None if there is no file."""
     if not path.exists():
         return None
     try:
@@ -218,11 +250,11 @@ def _read(path: Path) -> dict[str, Any] | None:
     return content
 
 
-def _same_run(path: Path, stored: dict[str, Any], run: dict[str, Any], remedy: str) -> None:
+def _same_run(path: Path, stored: dict[str, Any], run: dict[str, Any], fix: str) -> None:
     there = stored["run"]
     if different := [name for name in run if there.get(name) != run[name]]:
         shown = "; ".join(f"{name}: {there.get(name)} there, {run[name]} here" for name in different[:3])
-        raise ValueError(f"{path} belongs to another evaluation ({shown}): {remedy}")
+        raise ValueError(f"{path} belongs to another evaluation ({shown}): {fix}")
 
 
 def _record(
@@ -254,7 +286,7 @@ def _record(
 
 
 def table(record: dict[str, Any]) -> str:
-    """The scores of a record in lines, in percent as papers have them."""
+    """The scores of a record in lines, in percent as in papers."""
     run, counts = record["run"], record["counts"]
     note = (
         ""
@@ -262,8 +294,10 @@ def table(record: dict[str, Any]) -> str:
         else f" (published: {counts['referents_published']:,})"
     )
     lines = [
-        f"{run['checkpoint']} on {run['dataset']} {run['split']} ({run['split_by']}), masks compared at {run['compared_at']}",
-        f"{counts['expressions']:,} expressions for {counts['referents']:,} referents{note} in {counts['images']:,} images",
+        f"{run['checkpoint']} on {run['dataset']} {run['split']} ({run['split_by']}), "
+        f"masks compared at {run['compared_at']}",
+        f"{counts['expressions']:,} expressions for {counts['referents']:,} referents{note} "
+        f"in {counts['images']:,} images",
         "",
         f"{'%':<8}{'score':>6}   95 % interval",
     ]
@@ -274,7 +308,7 @@ def table(record: dict[str, Any]) -> str:
 
 
 def _bar(done: int, count: int, show: bool) -> Any:
-    """A progress bar in terminals; silence in files and pipes."""
+    """A progress bar in terminals; nothing in files and pipes."""
     from tqdm.auto import tqdm
 
     return tqdm(

@@ -15,10 +15,11 @@ from PIL import Image, ImageOps
 from xattn_edu.files import first_line, write_atomically
 from xattn_edu.plots import STYLE, attention_over_image, referent
 from xattn_edu.predict.loading import load_segmenter
-from xattn_edu.predict.segmenter import Prediction, _check_sentence
+from xattn_edu.predict.segmenter import Prediction, check_sentence
 
-SHOWN = 800  # pixels of the longer side in a picture
-COLUMNS, SIDE = 6, 1.75  # word maps in a row of it, and their width in inches
+LONGEST_SIDE = 800  # pixels of the photograph in a picture, at most
+COLUMNS = 6  # word maps in a row
+MAP_WIDTH = 1.75  # inches, of a word map
 
 
 # --- pictures in and out
@@ -27,9 +28,9 @@ COLUMNS, SIDE = 6, 1.75  # word maps in a row of it, and their width in inches
 def read_image(path: str | Path) -> ndarray:
     """An image file as (height, width, 3) uint8, of any kind that Pillow reads.
 
-    It is turned as its EXIF data says, transparency lies on white, grey becomes three equal channels, 16 bits become 8,
-    and of an animation the first frame counts. Raises FileNotFoundError where there is no file, ValueError for one that
-    is no sound image or has more pixels than Pillow trusts (89 million).
+    It is rotated as its EXIF data says. Transparent pixels are shown on white, grey becomes three equal channels, 16
+    bits become 8, and of an animation the first frame is taken. Raises FileNotFoundError if there is no file,
+    ValueError for a file that is damaged or no image, and for more pixels than Pillow trusts (89 million).
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -60,14 +61,23 @@ def segment_file(
     force: bool = False,
     **model: Any,
 ) -> tuple[float, list[str]]:
-    """Write the `picture` of what a model finds in an image file; the share of the image it marks, and its `remarks`.
+    """Write the `picture` of what a model finds in an image file; returns the mask's share of the image, and `remarks`.
 
-    `model` are the arguments of `load_segmenter`. `out` is written whole or not at all. Raises FileExistsError if it is
-    there and not `force`, ValueError for another type than .png, and the errors of the steps; what can be told without
-    the model is told before that is read.
+    `out` is written whole or not at all. Errors that do not depend on the model are raised before it is loaded.
+    Raises FileExistsError if `out` exists and `force` is False, ValueError for another type than .png, and the errors
+    of `read_image`, `load_segmenter`, `Segmenter.predict` and `picture`.
+
+    Args:
+        image: the image file.
+        sentence: what to find in it.
+        checkpoint: the file of weights.
+        out: the PNG to write.
+        stage: whose word maps are drawn, see `picture`.
+        force: overwrite `out`.
+        model: further arguments of `load_segmenter`.
     """
     out = Path(out).expanduser()
-    _check_sentence(sentence)
+    check_sentence(sentence)
     if out.suffix.lower() != ".png":
         raise ValueError(f"the picture is a PNG: its name must end in .png, given {out}")
     if not out.parent.is_dir():
@@ -82,31 +92,31 @@ def segment_file(
 
 
 def picture(image: ndarray, sentence: str, found: Prediction, stage: int | None = None) -> bytes:
-    """A PNG: the image, the mask that was found painted on it, and for each word how much the pixels read of it.
+    """A PNG: the image, the image with the mask painted on it, and a map for each word: how much pixels read of it.
 
-    Stages (for a model fused in its decoder: the decoder's layers) are numbered from 1, finest first; without `stage`
-    it is the last but one. A square of a map is a pixel of the stage. It lights up where it reads more of a word than
-    an even share of all; [CLS] and [SEP], which are read as words are, have maps of their own. Raises ValueError for a
-    stage that the model does not have.
+    Stages (of a model fused in its decoder: the decoder's layers) are numbered from 1, finest first; the default is the
+    last but one. A square of a map is a pixel of the stage. It is bright where it reads more of a word than an even
+    share. [CLS] and [SEP] have maps of their own, because pixels read them like words. Raises ValueError for a stage
+    that the model does not have.
     """
     count = len(found.weights)
     stage = max(1, count - 1) if stage is None else stage
     if not 1 <= stage <= count:
         raise ValueError(f"the model has the stages 1 to {count}, given {stage}")
     rows = -(-len(found.words) // COLUMNS)
-    shown = _smaller(image, SHOWN)
-    tall = min(max(shown.shape[0] / shown.shape[1], 0.3), 2.0)  # of the room for it, however long the image is
-    heights = [SIDE * COLUMNS / 2 * tall + 0.55, rows * (SIDE * tall + 0.3) + 0.35]  # inches
+    shown = _smaller(image, LONGEST_SIDE)
+    ratio = min(max(shown.shape[0] / shown.shape[1], 0.3), 2.0)  # height / width of the room for an image
+    heights = [MAP_WIDTH * COLUMNS / 2 * ratio + 0.55, rows * (MAP_WIDTH * ratio + 0.3) + 0.35]  # inches
     with plt.rc_context(STYLE):
-        figure = Figure(figsize=(SIDE * COLUMNS, sum(heights)))
+        figure = Figure(figsize=(MAP_WIDTH * COLUMNS, sum(heights)))
         above, below = figure.subfigures(2, 1, height_ratios=heights, squeeze=False)[:, 0]
         left, right = above.subplots(1, 2)
         referent(shown, ax=left)
-        referent(shown, predicted=_smaller(found.mask.astype(np.uint8), SHOWN), ax=right)
+        referent(shown, predicted=_smaller(found.mask.astype(np.uint8), LONGEST_SIDE), ax=right)
         share = f"found: {found.mask.mean():.1%} of the image" if found.mask.any() else "nothing was found"
         for ax, title in ((left, textwrap.fill(sentence, 45)), (right, share)):
             ax.set_title(title, fontsize=11, loc="left", parse_math=False)
-        _word_maps(below, _smaller(image, SHOWN // 2), found, stage, rows)
+        _word_maps(below, _smaller(image, LONGEST_SIDE // 2), found, stage, rows)
         file = BytesIO()
         figure.savefig(file, format="png", dpi=150)
     return file.getvalue()
@@ -114,14 +124,14 @@ def picture(image: ndarray, sentence: str, found: Prediction, stage: int | None 
 
 def _word_maps(figure: FigureBase, image: ndarray, found: Prediction, stage: int, rows: int) -> None:
     weights, even = found.weights[stage - 1], 1 / len(found.words)
-    # Not below twice an even share: where no pixel prefers a word, all stays dark.
+    # At least twice an even share, so that a map stays dark if no pixel prefers a word.
     full = max(float(weights.max()), 2 * even)
     for place, ax in enumerate(figure.subplots(rows, COLUMNS, squeeze=False).ravel()):
         ax.set_axis_off()
         if place < len(found.words):
             attention_over_image(image, weights[..., place] - even, full=full - even, ax=ax)
             ax.set_title(found.words[place], fontsize=10, loc="center", parse_math=False)
-    alike = np.ptp(weights, axis=(0, 1)).max() < 1e-6  # so it is in a model without PWAM
+    alike = np.ptp(weights, axis=(0, 1)).max() < 1e-6  # as in a model without PWAM
     figure.suptitle(
         f"stage {stage} of {len(found.weights)}: every pixel reads the words alike"
         if alike

@@ -4,9 +4,9 @@
     found = segmenter.predict(read_image("street.jpg"), "the man in red")
     found.mask                                    # (height, width) bool, of the photograph's own size
 
-A model alone takes tensors. What makes them of pictures and words belongs to its training: the tokenizer, the size to
-which images are squashed, the mean and deviation of their pixels. A `Segmenter` keeps these together. Two kinds of
-files become one: a published LAVT, of any size, and the weights that `xattn reproduce` leaves in results/.
+A model alone takes tensors. How pictures and words become tensors belongs to its training: the tokenizer, the size to
+which images are squashed, the mean and deviation of their pixels. A `Segmenter` keeps these together with the model. It
+is loaded from a published LAVT of any size, or from the weights that `xattn reproduce` stores in results/.
 """
 
 from dataclasses import dataclass
@@ -23,33 +23,43 @@ from torch import Tensor, nn
 from xattn_edu.models.language import Tokenizer
 from xattn_edu.models.masks import predicted_masks, resize
 
-SIZE = 480  # pixels: to 480 x 480 the published LAVT squashes every image
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels in 0..1, as published
-LENGTH = 20  # word pieces, [CLS] and [SEP] among them, as published
+# The input of the published LAVT.
+SIZE = 480  # pixels: every image is squashed to 480 x 480
+MEAN = tuple(255 * value for value in (0.485, 0.456, 0.406))  # of ImageNet's pixels, 0 to 255: red, green, blue
+DEVIATION = tuple(255 * value for value in (0.229, 0.224, 0.225))
+LENGTH = 20  # word pieces at most, [CLS] and [SEP] among them
 TOKENIZER = "bert-base-uncased"
 
 
 class Prediction(NamedTuple):
-    """What a model found, and how its pixels read the sentence."""
+    """What a model found, and how much its pixels read of each word."""
 
     mask: Bool[ndarray, "height width"]  # of the image's own size
-    words: tuple[str, ...]  # [CLS], the words, [SEP]; those cut off after `LENGTH` pieces are missing
+    words: tuple[str, ...]  # [CLS], the words, [SEP]; without those cut off after the model's length
     weights: tuple[Float[ndarray, "row column word"], ...]  # of each stage (or decoder layer): see `predict`
+
+
+class Expression(NamedTuple):
+    """A sentence as a model reads it."""
+
+    ids: Int[Tensor, " piece"]
+    mask: Bool[Tensor, " piece"]
+    words: tuple[str, ...]  # [CLS], the words as they were written, [SEP]
+    pieces: list[list[int]]  # of each word, the places of its pieces in `ids`
+    cut_off: str  # the end of the sentence, which the model does not read
 
 
 @dataclass(frozen=True, eq=False)
 class Segmenter:
-    """A model, called with (images, ids, mask, return_weights), and what makes its input of pictures and sentences.
-
-    `known` are the words that the model has, if its vocabulary is closed; None for a BERT's, which knows most.
-    """
+    """A model called with (images, ids, mask, return_weights), and how pictures and sentences become its input."""
 
     model: nn.Module
     tokenizer: Tokenizer
     size: int  # pixels: images become size x size
-    mean: tuple[float, float, float]  # of red, green and blue, in 0..255
-    deviation: tuple[float, float, float]
-    known: frozenset[str] | None = None
+    mean: tuple[float, ...]  # of red, green and blue, 0 to 255
+    deviation: tuple[float, ...]
+    length: int = LENGTH  # pieces of a sentence at most
+    known: frozenset[str] | None = None  # the words of a closed vocabulary; None if the vocabulary is BERT's (open)
 
     @property
     def device(self) -> torch.device:
@@ -58,7 +68,7 @@ class Segmenter:
     def pixels(self, image: ndarray) -> Float[Tensor, "3 size size"]:
         """An image (height, width, 3) uint8 as the model takes it: squashed to a square, bilinear, and standardised.
 
-        Raises ValueError for anything else than such an image.
+        Raises ValueError for anything else.
         """
         if not isinstance(image, ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             given = f"{getattr(image, 'dtype', type(image).__name__)} {np.shape(image)}"
@@ -67,13 +77,10 @@ class Segmenter:
         colours = torch.from_numpy(squashed).permute(2, 0, 1).float()
         return (colours - torch.tensor(self.mean)[:, None, None]) / torch.tensor(self.deviation)[:, None, None]
 
-    def ids(self, sentences: list[str]) -> tuple[Int[Tensor, "batch word"], Bool[Tensor, "batch word"]]:
-        """Sentences as the model takes them. A blank one, as a data set may hold, is [CLS] [SEP], as BERT's code has it."""
-        blank = torch.tensor([not sentence.strip() for sentence in sentences])
-        ids, mask = self.tokenizer([sentence if sentence.strip() else "a" for sentence in sentences], LENGTH)
-        ids[blank, 1] = ids[blank, 2]  # [CLS] a [SEP]: what ended the sentence now follows its start
-        mask[blank, 2] = False
-        return ids, mask
+    def ids(self, sentences: list[str]) -> tuple[Int[Tensor, "batch piece"], Bool[Tensor, "batch piece"]]:
+        """Sentences as the model takes them. A blank one, as data sets may hold, becomes [CLS] [SEP], as in BERT."""
+        encoded = [self.tokenizer.encode(sentence, self.length) for sentence in sentences]
+        return torch.stack([sentence.ids for sentence in encoded]), torch.stack([sentence.mask for sentence in encoded])
 
     @torch.no_grad()
     def logits(self, images: Float[Tensor, "batch 3 size size"], sentences: list[str]) -> Tensor:
@@ -86,58 +93,59 @@ class Segmenter:
         """The mask of what the sentence names in an image (height, width, 3) uint8.
 
         The logits are resized to the image's own size (bilinear, corners on corners) before they become a mask.
-        `weights` say how much each pixel of a stage's grid reads of each word: the mean of the heads, the pieces of a
-        word added up. Raises ValueError for what is no such image and for a blank sentence.
+        `weights` are how much each pixel of a stage's grid reads of each word: the mean over the heads, summed over the
+        pieces of a word. Raises ValueError for another kind of image and for a blank sentence.
         """
-        _check_sentence(sentence)
-        words, pieces, _ = self._words(sentence)
+        words = self.read(sentence)
         images = self.pixels(image)[None].to(self.device)
-        ids, mask = self.ids([sentence])
-        logits, weights = self.model(images, ids.to(self.device), mask.to(self.device), return_weights=True)
+        ids, mask = words.ids[None].to(self.device), words.mask[None].to(self.device)
+        logits, weights = self.model(images, ids, mask, return_weights=True)
         stages = [stage[0].float().mean(dim=0).cpu().numpy() for stage in weights]
-        joined = [np.stack([stage[..., places].sum(axis=-1) for places in pieces], axis=-1) for stage in stages]
+        joined = [np.stack([stage[..., places].sum(axis=-1) for places in words.pieces], axis=-1) for stage in stages]
         height, width = image.shape[:2]
         found = predicted_masks(resize(logits.float(), (height, width)))[0]
-        return Prediction(found.cpu().numpy(), words, tuple(joined))
+        return Prediction(found.cpu().numpy(), words.words, tuple(joined))
 
     def remarks(self, sentence: str) -> list[str]:
-        """What a user should know before trusting a mask: words the model does not know, words it does not get to read.
+        """What a user should know before trusting a mask: words that the model does not know or does not read.
 
-        Of a closed vocabulary all words are unknown that are not in `known`, though they be cut into letters; of a
-        BERT's those that became [UNK].
+        With a closed vocabulary, a word outside `known` is unknown even if it can be spelled letter by letter. With a
+        BERT's vocabulary, the unknown words are those that became [UNK]. Raises ValueError for a blank sentence.
         """
-        _check_sentence(sentence)
-        words, pieces, end = self._words(sentence)
-        said = []
+        words = self.read(sentence)
         if self.known is not None:
-            named = [word for word in words[1:-1] if word.lower() not in self.known and any(map(str.isalnum, word))]
+            written = words.words[1:-1]
+            unknown = [word for word in written if word.lower() not in self.known and any(map(str.isalnum, word))]
             hint = f"it knows {len(self.known)} words, those of this course's scenes, and reads others letter by letter"
         else:
-            tokens = self.tokenizer.tokens(self.ids([sentence])[0][0])
-            named = [word for word, places in zip(words, pieces) if "[UNK]" in (tokens[place] for place in places)]
+            tokens = self.tokenizer.tokens(words.ids)
+            named = zip(words.words, words.pieces)
+            unknown = [word for word, places in named if "[UNK]" in (tokens[place] for place in places)]
             hint = "its tokenizer has no pieces for that"
-        if named:
-            said.append(f"the model does not know {', '.join(map(repr, dict.fromkeys(named)))}: {hint}")
-        if sentence[end:].strip():
-            said.append(
-                f"the model reads {LENGTH} pieces of an expression at most: {sentence[end:].strip()!r} is left out"
+        remarks = []
+        if unknown:
+            remarks.append(f"the model does not know {', '.join(map(repr, dict.fromkeys(unknown)))}: {hint}")
+        if words.cut_off:
+            remarks.append(
+                f"the model reads {self.length} pieces of an expression at most: {words.cut_off!r} is left out"
             )
-        return said
+        return remarks
 
-    def _words(self, sentence: str) -> tuple[tuple[str, ...], list[list[int]], int]:
-        """[CLS], the words as they were written, [SEP]; the places of the pieces of each; where the last word ends."""
-        self.ids([sentence])  # from here on the tokenizer cuts off and pads as for the model
-        encoding = self.tokenizer.backend.encode(sentence)
-        counted = [place for place, counts in enumerate(encoding.attention_mask) if counts]
-        word_ids = [-1 - place if word is None else word for place, word in enumerate(encoding.word_ids)]
-        pieces = [list(places) for _, places in groupby(counted, key=lambda place: word_ids[place])]
-        if len(pieces) < 3:
+    def read(self, sentence: str) -> Expression:
+        """A sentence as the model reads it. Raises ValueError for a blank sentence and for one without a word."""
+        check_sentence(sentence)
+        encoding = self.tokenizer.encode(sentence, self.length)
+        last = int(encoding.mask.sum()) - 1  # the place of [SEP], after [CLS] and the pieces
+        pieces = [[*places] for _, places in groupby(range(1, last), key=lambda place: encoding.words[place])]
+        if not pieces:
             raise ValueError(f"there is no word in the expression {sentence!r}")
-        ends = [(encoding.offsets[places[0]][0], encoding.offsets[places[-1]][1]) for places in pieces]
-        inner = [sentence[start:end] for start, end in ends[1:-1]]
-        return (encoding.tokens[0], *inner, encoding.tokens[counted[-1]]), pieces, max(end for _, end in ends)
+        spans = [(encoding.offsets[places[0]][0], encoding.offsets[places[-1]][1]) for places in pieces]
+        start, *_, end = self.tokenizer.tokens(encoding.ids[: last + 1])
+        words = (start, *(sentence[first:after] for first, after in spans), end)
+        return Expression(encoding.ids, encoding.mask, words, [[0], *pieces, [last]], sentence[spans[-1][1] :].strip())
 
 
-def _check_sentence(sentence: str) -> None:
+def check_sentence(sentence: str) -> None:
+    """Raises ValueError unless this is a string that is not blank."""
     if not isinstance(sentence, str) or not sentence.strip():
         raise ValueError(f'an expression names a thing in the image, such as "the man in red", given {sentence!r}')

@@ -1,25 +1,23 @@
-"""Names of tensors: rules that rename them, numbers read off them, and what to say when they do not match."""
+"""Names of tensors: pairs that rename them, numbers read off them, and the error when they do not match."""
 
 import re
-from collections.abc import Callable, Collection
-
-# --- Swin. Our own names, made theirs by these rules in turn, are what a file must hold.
-
-Rules = dict[str, str | Callable[[re.Match[str]], str]]
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 
-def renamed(name: str, rules: Rules) -> str:
-    for pattern, new in rules.items():
-        name = re.sub(rf"\b{pattern}", new, name)
-    return name
+def both_kinds(pairs: Mapping[str, str], ours: str = "", theirs: str = "") -> Iterator[tuple[str, str]]:
+    """Of modules with a weight and a bias, the names of the tensors, ours and theirs, after these prefixes."""
+    for our, their in pairs.items():
+        for kind in ("weight", "bias"):
+            yield f"{ours}{our}.{kind}", f"{theirs}{their}.{kind}"
 
 
-def count_numbers(pattern: str, names: Collection[str]) -> int:
-    """How many different numbers `pattern` finds in names."""
+def count_numbers(pattern: str, names: Iterable[str]) -> int:
+    """How many different numbers the group of `pattern` matches at the start of names."""
     return len({found[1] for name in names if (found := re.match(pattern, name))})
 
 
 def compare_names(given: Collection[str], expected: Collection[str], whose: str, hint: str = "") -> None:
+    """Raises ValueError, which names the keys and ends with `hint`, if keys are missing or not known."""
     missing, unknown = sorted(set(expected) - set(given)), sorted(set(given) - set(expected))
     wrong = {"missing": missing, "not known": unknown}
     if words := [f"{what}: {shorten(names)}" for what, names in wrong.items() if names]:

