@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from xattn_edu import create_model
-from xattn_edu.experiments.fusions import SIZES, TASKS, small_crossvit
+from xattn_edu.experiments.fusions import TASKS, small_crossvit
+from xattn_edu.experiments.sizes import FUSION_SIZES
 from xattn_edu.files import write_atomically
 from xattn_edu.machine import describe_machine
 from xattn_edu.measure import costs
@@ -177,7 +178,7 @@ def small_fusions(rounds: int) -> dict[str, dict[str, dict[str, float]]]:
     for task, described in TASKS.items():
         views = tuple(torch.randn(64, 1, side, side) for side in described.image_sizes)
         views = views[:1] if task == "fashion" else views
-        functions = {name: training_step(small_crossvit(task, name, SIZES["ci"]), views) for name in FUSIONS}
+        functions = {name: training_step(small_crossvit(task, name, FUSION_SIZES["ci"]), views) for name in FUSIONS}
         runs = costs.time_in_turns(functions, rounds)
         found[task] = summary(runs, "none", dict.fromkeys(runs, 1))
     return found

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from xattn_edu import create_model
 from xattn_edu.data import scenes as referring_scenes
-from xattn_edu.experiments.referring import LAVT_SIZES, MODELS, RECIPE, batch_of, scene_set
+from xattn_edu.experiments.referring import MODELS, RECIPE, batch_of, scene_set
+from xattn_edu.experiments.sizes import LAVT_SIZES
 from xattn_edu.files import write_atomically
 from xattn_edu.machine import describe_machine
 from xattn_edu.measure import costs

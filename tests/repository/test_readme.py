@@ -8,9 +8,9 @@ import pytest
 
 from xattn_edu.data.scenes import KINDS
 from xattn_edu.experiments import load_results
-from xattn_edu.experiments.referring import FINER_SIZES, LAVT_SIZES
+from xattn_edu.experiments.sizes import LAVT_FINER_SIZES, LAVT_SIZES
 from xattn_edu.measure.intervals import mean_interval
-from xattn_edu.models.fusions import FUSIONS
+from xattn_edu.models.fusions import FUSIONS, PAPER_FUSIONS, NoFusion
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -60,7 +60,7 @@ def test_the_cache_is_as_fast_as_it_says() -> None:
 
 def test_the_fusions_are_those_in_results() -> None:
     readme, runs = README.read_text(encoding="utf-8"), load_results("fusions")
-    for fusion in FUSIONS:
+    for fusion in PAPER_FUSIONS:
         cells = {}
         for task, head in (
             ("fashion", "test"),
@@ -73,6 +73,11 @@ def test_the_fusions_are_those_in_results() -> None:
             cells[task, head] = f"{mean_interval(100 * run[f'{head}_accuracy'] for run in of_both):.1f}"
         fashion, small, large, letters, cues = cells.values()
         assert f"| {fusion} | {fashion} | {small}; {large} | {letters} | {cues} |" in readme
+
+
+def test_a_sixth_fusion_needs_no_row(monkeypatch) -> None:
+    monkeypatch.setitem(FUSIONS, "sixth", NoFusion)
+    test_the_fusions_are_those_in_results()
 
 
 def test_crossvit_is_as_fast_as_it_says() -> None:
@@ -172,7 +177,7 @@ def test_the_pathway_in_the_finer_model_is_as_in_results() -> None:
     assert lead.low < 0 < lead.high
     ranges = [f"{min(by_seed.values()):.0f} to {max(by_seed.values()):.0f} %" for by_seed in (with_pathway, without)]
     said = " ".join(README.read_text(encoding="utf-8").split())
-    assert sum(FINER_SIZES["ci"].depths[1:]) == 7 and sum(LAVT_SIZES["ci"].depths[1:]) == 4
+    assert sum(LAVT_FINER_SIZES["ci"].depths[1:]) == 7 and sum(LAVT_SIZES["ci"].depths[1:]) == 4
     assert "with seven blocks after the first gate instead of four" in said
     assert f"is open as well, {lead:.1f} points" in said
     assert f"LAVT has {ranges[0]}, PWAM alone {ranges[1]}" in said

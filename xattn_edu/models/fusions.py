@@ -212,6 +212,7 @@ FUSIONS: dict[str, Callable[..., Fusion]] = {
     "pairwise": Pairwise,
     "cross_attention": CrossAttention,
 }
+PAPER_FUSIONS = ("none", "all_attention", "class_token", "pairwise", "cross_attention")
 
 
 @shaped

@@ -20,7 +20,7 @@ from xattn_edu.models.lavt import LAVT, lavt_swin
 from xattn_edu.predict.segmenter import DEVIATION, LENGTH, MEAN, SIZE, TOKENIZER, Segmenter
 from xattn_edu.weights import lavt_from_published
 
-OWN = {"referring": referring.SIZES, "lavt": referring.LAVT_SIZES}  # experiments that leave weights
+OWN = {"referring": referring.REFERRING_SIZES, "lavt": referring.LAVT_SIZES}  # experiments that leave weights
 FIXED = {"image", "patch", "width", "depths", "words", "fusion", "word_layers", "positions"}  # of a size, in its record
 
 
