@@ -82,14 +82,14 @@ def test_shift_and_erase():
     assert changed.shape == images.shape and set((changed == 0).sum((1, 2, 3)).tolist()) == {64}
     shifts = set()
     for image, new in zip(images[:, 0], changed[:, 0]):
-        padded = F.pad(image[None], (3, 3, 3, 3), mode="replicate")[0]
+        padded = [F.pad(view[None], (3, 3, 3, 3), mode="replicate")[0] for view in (image, image.flip(1))]
         fits = [
             (dy, dx, mirrored)
             for mirrored in (False, True)
             for dy in range(7)
             for dx in range(7)
-            if bool(((new == 0) | (new == (F.pad(image.flip(1)[None], (3,) * 4, mode="replicate")[0] if mirrored else padded)[dy : dy + 28, dx : dx + 28])).all())
-        ]  # fmt: skip
+            if ((new == 0) | (new == padded[mirrored][dy : dy + 28, dx : dx + 28])).all()
+        ]
         assert len(fits) == 1
         shifts.add(fits[0])
     assert len(shifts) > 30 and {mirrored for *_, mirrored in shifts} == {False, True}

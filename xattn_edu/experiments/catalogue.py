@@ -80,14 +80,14 @@ EXPERIMENTS = {
         score_name="P@0.5",
     ),
     "lavt": Experiment(
-        "the same with LAVT, without each of its parts, and fused in the decoder, same encoder and budget (notebook 12)",
+        "the same with LAVT, without each of its parts, and with decoder fusion, on an equal budget (notebook 12)",
         lavt_ablation,
         {"model": tuple(MODELS)},
         keep_weights=("lavt",),
         score_name="P@0.5",
     ),
     "lavt-finer": Experiment(
-        "LAVT with and without its language pathway, on a finer grid and with more blocks behind the gates (notebook 12)",
+        "LAVT with and without its language pathway, on a finer grid, with more blocks behind the gates (notebook 12)",
         lavt_finer,
         {"model": ("lavt", "lavt_pwam")},
         score_name="P@0.5",

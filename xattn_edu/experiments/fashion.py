@@ -47,9 +47,7 @@ def vit_fashion_mnist(
         train_images: how many, as many of each class as possible; all by default.
         test_images: how many, the first of each class; all by default.
         epochs: instead of the profile's.
-        checkpoint: a file that training is continued from, see `train`.
-        device: "auto" is CUDA, then MPS, then the CPU.
-        progress: whether to show a bar.
+        checkpoint, device, progress: as in `train`.
 
     Raises ValueError for patches that do not divide 28, an unknown profile, and more images than there are.
     """
@@ -93,7 +91,7 @@ def little_data(
         patch: side of the ViT's patches in pixels.
         steps: instead of the profile's.
         test_images: how many, the first of each class; all by default.
-        checkpoint, device, progress: as in `vit_fashion_mnist`.
+        checkpoint, device, progress: as in `train`.
 
     Raises ValueError for another model's name, an unknown profile, and more images than there are.
     """
@@ -136,7 +134,8 @@ def vit_mixers(
 
     Args:
         mixer: "attention" or a key of `mixers.MIXERS`.
-        seed, profile, patch, train_images, test_images, epochs, checkpoint, device, progress: as in `vit_fashion_mnist`.
+        seed, profile, patch, train_images, test_images, epochs: as in `vit_fashion_mnist`.
+        checkpoint, device, progress: as in `train`.
 
     Raises ValueError for a mixer that is not known, and as `vit_fashion_mnist` does.
     """

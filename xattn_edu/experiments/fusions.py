@@ -167,7 +167,7 @@ def train_fusion(
 def _run(
     size: FusionSize, sets: tuple[TensorDataset, TensorDataset], config: dict[str, Any], settings: dict[str, Any]
 ) -> Result:
-    """Train and test: `config` begins the record (task, fusion, seed, profile, split), `settings` are `train`'s."""
+    """Train and test. `config` begins the record (task, fusion, seed, profile, split); `settings` are `train`'s."""
     (train_set, test_set), task, fusion = sets, config["task"], config["fusion"]
     seed_everything(settings["seed"])
     model = small_crossvit(task, fusion, size)
@@ -221,9 +221,9 @@ def fusion_rates(
 def fusion_search(
     setting: str, fusion: str, seed: int = 0, profile: str | Profile | None = None, **settings: Any
 ) -> Result:
-    """`train_fusion` with the changes that `SETTINGS` has under the name `setting`; on Fashion-MNIST unless they say so.
+    """`train_fusion` with the changes in SETTINGS[setting], on Fashion-MNIST unless they name another task.
 
-    Raises ValueError for another name.
+    Raises ValueError for a setting that is not known.
     """
     check_choice("setting", setting, SETTINGS)
     result = train_fusion(

@@ -95,13 +95,13 @@ def learned_words(model: nn.Module, tokenizer: Tokenizer, size: ReferringSize, s
 
 
 def minilm_words(model: nn.Module, tokenizer: Tokenizer, size: ReferringSize, seed: int) -> PhraseBook:
-    """Give the model MiniLM's word features, frozen, with one linear layer that is trained; the book to tokenize with."""
+    """Give the model MiniLM's frozen word features with one trained linear layer; returns the book to tokenize with."""
     book = minilm_book(size, seed)
     model.language = FrozenWords(book, size.words)
     return book
 
 
-# Each changes the model's language encoder, if need be, and returns what turns sentences into ids.
+# Each puts its language encoder into the model, if it is not there yet, and returns the tokenizer that belongs to it.
 LANGUAGE_ENCODERS: dict[str, Callable[[Any, Tokenizer, ReferringSize, int], Tokenizer | PhraseBook]] = {
     "learned": learned_words,
     "minilm": minilm_words,
@@ -136,7 +136,7 @@ def referring_segmentation(
         train_scenes, test_scenes, epochs: instead of the profile's.
         checkpoint, device, progress: as in `train`.
 
-    Raises ValueError for a model or a language encoder that is not known, ModuleNotFoundError if MiniLM is not installed.
+    Raises ValueError for an unknown model or language encoder, ModuleNotFoundError if MiniLM is not installed.
     """
     profile = choose_profile(profile)
     check_choice("model", model, MODELS)
@@ -159,7 +159,7 @@ def _run(
     config: dict[str, Any],
     settings: dict[str, Any],
 ) -> Result:
-    """Train and test: `config` is what the record says of model and size, `settings` are `train`'s."""
+    """Train and test. `config` is the record's part on model, seed and size, `settings` are `train`'s."""
     train_set = training_set(tokenizer, size.train_scenes, config["seed"], size)
     counted = costs.count(network, *batch_of(train_set, torch.arange(1))[:3])
     history = train(
@@ -227,7 +227,7 @@ def minilm_book(size: ReferringSize, seed: int) -> PhraseBook:
 
 
 def scores(model: nn.Module, tokenizer: Tokenizer | PhraseBook, count: int, size: int) -> dict[str, float]:
-    """oIoU, mIoU and P@X on the test scenes; mIoU of each kind of expression, of changed sentences, on held-out splits."""
+    """oIoU, mIoU and P@X on test scenes; mIoU of each kind of expression, of changed sentences, on held-out splits."""
     test = referring_scenes.scenes("test", count, size=size)
     found = evaluate(model, scene_set(test, tokenizer))
     numbers = {"oIoU": found.oiou, "mIoU": found.miou}
@@ -282,6 +282,6 @@ def exchanged(sentences: Sequence[str]) -> list[str]:
 
 
 def disordered(sentences: Sequence[str], seed: int = 0) -> list[str]:
-    """Each sentence with its words in random order: "left of the tree" no longer says which object is left of which."""
+    """Each sentence with its words in random order: the order of "left of the tree" is lost, its words are not."""
     draw = np.random.default_rng(seed)
     return [" ".join(draw.permutation(sentence.split())) for sentence in sentences]

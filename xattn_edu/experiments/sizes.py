@@ -1,6 +1,6 @@
 """The sizes of all experiments, a table an experiment and a row a profile: for a new profile, add a row to each.
 
-docs/choices.md says how the numbers were chosen. The profiles themselves are in machine.py.
+docs/choices.md explains how the numbers were chosen. The profiles themselves are in machine.py.
 """
 
 from dataclasses import dataclass, replace

@@ -100,7 +100,7 @@ def translate(
 
 
 def small_transformer(model: str, size: TranslationSize) -> Transformer:
-    """A Transformer or Bottleneck for the task's vocabulary, without dropout: the data is too much to learn by heart."""
+    """A Transformer or Bottleneck for the task's vocabulary, without dropout: the data is too much to overfit."""
     return MODELS[model](len(translation.VOCABULARY), size.width, size.depth, size.heads, size.hidden, dropout=0.0)
 
 

@@ -56,7 +56,7 @@ class Checkpoint:
     def save(
         self, accelerator: "Accelerator", model: nn.Module, optimizer: torch.optim.Optimizer, done: Progress
     ) -> None:
-        """Write the file, unless the loss is no longer finite: nobody could continue from that."""
+        """Write the file, unless the loss is no longer finite: such a run cannot be continued."""
         if self.path is None:
             return
         totals = accelerator.reduce(done.totals)

@@ -10,7 +10,7 @@ class History:
     rows: list[dict[str, float]] = field(default_factory=list)
 
     def __getitem__(self, column: str) -> list[float]:
-        """The numbers of a column, for the epochs that have one. Raises KeyError, naming all columns, for another name."""
+        """The numbers of a column, for the epochs that have one. Raises KeyError, naming all columns, for others."""
         if column not in self.columns:
             raise KeyError(f"no column {column!r}: the history has {', '.join(self.columns) or 'no rows yet'}")
         return [row[column] for row in self.rows if column in row]

@@ -1,8 +1,8 @@
 """One training loop for the whole course, short enough to read.
 
-It runs on one CPU core or several GPUs: Hugging Face's accelerate handles devices, mixed precision and processes. It can
-be interrupted: everything random in a step is a function of (seed, step), so a run that is continued from its checkpoint
-ends with the same bits as a run that was never stopped.
+It runs on one CPU core or several GPUs: Hugging Face's accelerate handles devices, mixed precision and processes. It
+can be interrupted: everything random in a step is a function of (seed, step), so a run that is continued from its
+checkpoint ends with the same bits as a run that was never stopped.
 """
 
 import contextlib
@@ -62,7 +62,7 @@ def train(
         train_set: its items are (input, ..., target).
         epochs: passes over `train_set`.
         batch_size: samples of a step, over all processes.
-        learning_rate: the highest; it rises to it over the `warmup` steps and then falls to zero along a cosine.
+        learning_rate: the highest; the rate rises to it during `warmup` and then falls to zero along a cosine.
         weight_decay: AdamW's, of weight matrices only.
         warmup: share of all steps in which the learning rate rises, from 0 to below 1.
         clip: gradients longer than this are shortened to it; None for no clipping.
@@ -256,7 +256,7 @@ def _prepared(
 
 @contextlib.contextmanager
 def _chance_restored() -> Iterator[None]:
-    """Put the random generators back afterwards: training seeds them in every step, and the caller has its own state."""
+    """Give the random generators their old state back afterwards: training seeds them in every step."""
     python, numpy = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng():

@@ -67,7 +67,7 @@ def check_data(model: nn.Module, train_set: Samples, loss: Callable[..., Tensor]
 
 
 def _check_labels(model: nn.Module, train_set: Samples, loss: Any) -> None:
-    """With labels in memory and cross-entropy, each label must be one of the model's classes; else nothing is checked."""
+    """Each label must be one of the model's classes; checked only with labels in memory and cross-entropy."""
     cross_entropy = F.cross_entropy in (loss, getattr(loss, "func", None))
     if not (cross_entropy and isinstance(train_set, TensorDataset)):
         return
