@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from xattn_edu import create_model
-from xattn_edu.experiments.fusions import SIZES, TASKS, small_crossvit
+from xattn_edu.experiments.fusions import TASKS, small_crossvit
+from xattn_edu.experiments.sizes import FUSION_SIZES
 from xattn_edu.files import write_atomically
 from xattn_edu.machine import describe_machine
 from xattn_edu.measure import costs
@@ -59,7 +60,7 @@ def images_for(name: str, batch: int) -> Tensor:
 
 
 def summary(runs: Runs, reference: str, work: dict[str, float]) -> dict[str, dict[str, float]]:
-    """For each function: `work` a second, its speed relative to the reference's (paired by round), and CPU / wall time."""
+    """For each function: `work` a second, its speed relative to the reference's (paired by round), CPU / wall time."""
     walls = {name: [wall for wall, _ in of_name] for name, of_name in runs.items()}
     rows = {}
     for name, of_name in runs.items():
@@ -172,12 +173,12 @@ def folding(sizes: list[int], rounds: int, width: int = 384, heads: int = 6) -> 
 
 
 def small_fusions(rounds: int) -> dict[str, dict[str, dict[str, float]]]:
-    """Training steps a second of the reduced models of `xattn reproduce fusions`, relative to no fusion."""
+    """Training steps a second of the small models of `xattn reproduce fusions`, relative to no fusion."""
     found = {}
     for task, described in TASKS.items():
         views = tuple(torch.randn(64, 1, side, side) for side in described.image_sizes)
         views = views[:1] if task == "fashion" else views
-        functions = {name: training_step(small_crossvit(task, name, SIZES["ci"]), views) for name in FUSIONS}
+        functions = {name: training_step(small_crossvit(task, name, FUSION_SIZES["ci"]), views) for name in FUSIONS}
         runs = costs.time_in_turns(functions, rounds)
         found[task] = summary(runs, "none", dict.fromkeys(runs, 1))
     return found
@@ -210,9 +211,8 @@ def show(title: str, measured: dict[str, Any], unit: str = "images/s") -> None:
             f" ({row['low']:.2f} to {row['high']:.2f})   CPU / wall {row['busy']:.2f}"
         )
     if "share" in measured:
-        print(
-            f"  ours does {measured['share']:.2f} of a {SQUARE} x {SQUARE} matrix product's {measured['sgemm_gflops']:.0f} GFLOP/s"
-        )
+        product = f"a {SQUARE} x {SQUARE} matrix product's {measured['sgemm_gflops']:.0f} GFLOP/s"
+        print(f"  ours does {measured['share']:.2f} of {product}")
 
 
 SECTIONS = ["inference", "training", "compiled", "bfloat16", "memory", "folding", "small_fusions", "profile"]

@@ -1,4 +1,4 @@
-"""How fast LAVT runs here: Swin-B at 480 pixels against a large matrix product, and where a step of the reduced one goes.
+"""How fast LAVT runs here: Swin-B at 480 pixels against a large matrix product, and the parts of a reduced one's step.
 
     make benchmark                      (or: python benchmarks/lavt.py [--quick] [--save])
 
@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from xattn_edu import create_model
 from xattn_edu.data import scenes as referring_scenes
-from xattn_edu.experiments.referring import LAVT_SIZES, MODELS, RECIPE, batch_of, scene_set
+from xattn_edu.experiments.referring import MODELS, RECIPE, batch_of, scene_set
+from xattn_edu.experiments.sizes import LAVT_SIZES
 from xattn_edu.files import write_atomically
 from xattn_edu.machine import describe_machine
 from xattn_edu.measure import costs
@@ -95,7 +96,7 @@ def time_of_parts(model: LAVT, run: Callable[[], object]) -> dict[str, float]:
 
 
 def reduced(rounds: int) -> dict[str, Any]:
-    """Training steps a second of the models of `xattn reproduce lavt`, profile ci, and what a step of LAVT's consists of."""
+    """Training steps a second of the models of `xattn reproduce lavt`, profile ci, and the parts of LAVT's step."""
     size, batch = LAVT_SIZES["ci"], RECIPE["batch_size"]
     tokenizer = build_tokenizer(referring_scenes.vocabulary("english"))
     drawing = time.process_time()
@@ -135,7 +136,7 @@ def training_step(model: nn.Module, inputs: list[Tensor]) -> Callable[[], None]:
 
 
 def step_of(model: nn.Module, samples: Any, drawing: float, rounds: int) -> dict[str, float]:
-    """Median CPU seconds of what a training step does: draw the scenes (their share of it), make the batch, and so on."""
+    """Median CPU seconds of each part of a training step: drawing its scenes, making the batch, and so on."""
     optimizer = adamw(model.train(), LAVT_SIZES["ci"].learning_rate, RECIPE["weight_decay"])
     times: dict[str, list[float]] = {name: [] for name in ("batch", "forward", "backward", "update")}
     for number in range(rounds + 1):
@@ -157,14 +158,13 @@ def step_of(model: nn.Module, samples: Any, drawing: float, rounds: int) -> dict
 
 def report(record: dict[str, Any]) -> None:
     big, small = record["large"], record["reduced"]
+    product, weights = f"a matrix product's {big['sgemm_gflops']:.0f} GFLOP/s", 4 * big["parameters"]
     print(
         f"Swin-B LAVT, {big['size']} x {big['size']}, batch 1: {big['seconds']:.2f} s, {big['macs'] / 1e9:.1f} G MACs, "
-        f"{big['share']:.2f} ({big['low']:.2f} to {big['high']:.2f}) of a matrix product's {big['sgemm_gflops']:.0f} GFLOP/s "
+        f"{big['share']:.2f} ({big['low']:.2f} to {big['high']:.2f}) of {product} "
         f"(CPU / wall {big['busy']['lavt']:.2f} and {big['busy']['sgemm']:.2f})"
     )
-    print(
-        f"  peak memory {big['peak_bytes'] / 2**20:.0f} MiB above the {4 * big['parameters'] / 2**20:.0f} MiB of its weights"
-    )
+    print(f"  peak memory {big['peak_bytes'] / 2**20:.0f} MiB above the {weights / 2**20:.0f} MiB of its weights")
     print("  time: " + ", ".join(f"{name} {share:.0%}" for name, share in big["parts"].items()))
     print("  MACs: " + ", ".join(f"{name} {share:.0%}" for name, share in big["macs_of_parts"].items()))
     print(f"\ntraining steps of the reduced models, batch {small['batch']}")

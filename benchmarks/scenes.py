@@ -2,8 +2,9 @@
 
     make benchmark                      (or: python benchmarks/scenes.py [--quick] [--save])
 
-Counted is the CPU time of this process, so other work on the machine hardly matters; reported is the median over rounds.
-The sprites are tinted before the clock starts: that happens once. `--save` writes results/benchmarks/scenes.json.
+The CPU time of this process is counted, so other work on the machine hardly matters, and the median over rounds is
+reported. The sprites are tinted before the clock starts, because that happens once. `--save` writes
+results/benchmarks/scenes.json.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import statistics
 import time
 from pathlib import Path
 
-os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # one core; NumPy asks when it is imported
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # one core; NumPy reads it at import
 
 import torch  # noqa: E402
 

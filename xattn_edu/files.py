@@ -1,16 +1,18 @@
-"""Files that are written whole or not at all, and what to quote of an error that reading one raised."""
+"""Files that are written whole or not at all, and the line to quote of an error that reading one raised."""
 
 import os
 from pathlib import Path
 
 
 def write_atomically(path: str | Path, data: bytes) -> None:
-    """Replace the file by `data`, or leave it as it was: whatever happens, there is never half a file.
+    """Replace the file by `data`, or leave it as it was: there is never half a file, even after a crash.
 
-    Raises OSError (disk full, folder missing) with the old file untouched.
+    Raises OSError (disk full, folder missing) and leaves the old file as it was.
     """
     path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # same folder, so same disk: the replacement is one step
+    part = path.with_name(
+        f".{path.name}.{os.getpid()}.part"
+    )  # in the same folder, so on the same disk, where os.replace is one step
     try:
         with open(part, "wb") as file:
             file.write(data)
@@ -19,7 +21,7 @@ def write_atomically(path: str | Path, data: bytes) -> None:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
-    if os.name == "posix":  # the folder's entry, too, is on the disk
+    if os.name == "posix":  # write the folder's entry to the disk as well
         folder = os.open(path.parent, os.O_RDONLY)
         os.fsync(folder)
         os.close(folder)

@@ -1,9 +1,11 @@
-"""How large a training run may be here, on what device, with which seed, and what this machine is.
+"""The machine: the size of training run that suits it (the profile), its device, seeds, and a description.
 
-A profile is a size: `ci` for two cores and minutes, `cpu` for a laptop and ten of them, `gpu` for a CUDA card. It is
-chosen by what the machine has, shown at the top of each notebook that trains, and overridden by XATTN_PROFILE.
+The profiles are `ci` (two cores, minutes), `cpu` (a laptop, about ten minutes) and `gpu` (a CUDA card). The machine's
+hardware decides which one is used, and XATTN_PROFILE overrides that; each notebook that trains prints its profile. The
+sizes that belong to a profile are in experiments/sizes.py.
 """
 
+import hashlib
 import os
 import platform
 import random
@@ -24,12 +26,12 @@ _DESCRIPTIONS = {
 
 @dataclass(frozen=True)
 class Profile:
-    """The size of a run and the machine it meets; `print(profile)` is the line a training notebook starts with."""
+    """The size of a run, and the machine it runs on; `print(profile)` is the first line of a notebook that trains."""
 
-    name: str  # "ci", "cpu" or "gpu": what the recipes look up
+    name: str  # "ci", "cpu" or "gpu", the keys of the tables of sizes
     description: str
     reason: str  # why this one
-    device: str  # what choose_device("auto") finds: "cuda", "mps" or "cpu"
+    device: str  # that choose_device("auto") finds: "cuda", "mps" or "cpu"
     precision: str  # of the matrix products in training: "bf16" on CUDA cards that have it, else "float32"
     threads: int  # of torch on the CPU
 
@@ -41,11 +43,11 @@ class Profile:
 
 
 def choose_profile(name: "str | Profile | None" = None) -> Profile:
-    """The profile `name` (or that profile itself), else the one in XATTN_PROFILE, else by what is there.
+    """The profile `name` (or that profile itself), else the one in XATTN_PROFILE, else the one that suits the machine.
 
-    By what is there: a CUDA card is `gpu`; CI set in the environment, or at most two cores, is `ci`; all else is `cpu`,
-    Apple's MPS too, which is as fast as a good laptop and used as its device. Raises ValueError for a name that is no
-    profile.
+    With a CUDA card that is `gpu`; with CI set in the environment, or with one or two cores, `ci`; else `cpu`. That
+    holds for Apple's MPS too, which is as fast as a good laptop; MPS is then the device. Raises ValueError for a name
+    that is no profile.
     """
     if isinstance(name, Profile):
         return name
@@ -71,26 +73,26 @@ def choose_profile(name: "str | Profile | None" = None) -> Profile:
 def choose_device(device: str | torch.device = "auto") -> torch.device:
     """The torch device: "auto" is CUDA, then MPS, then the CPU.
 
-    Raises ValueError, saying what is there, for a device that torch does not know or that this machine lacks.
+    Raises ValueError, listing the devices of this machine, for a device that torch does not know or the machine lacks.
     """
     cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
     there = {"cuda": cards, "mps": int(torch.backends.mps.is_available()), "cpu": 1}
     if str(device) == "auto":
         return torch.device(next(kind for kind, number in there.items() if number))
     try:
-        asked = torch.device(device)
+        wanted = torch.device(device)
     except (RuntimeError, TypeError):
-        asked = None
-    if asked is None or (asked.index or 0) >= there.get(asked.type, 0):
+        wanted = None
+    if wanted is None or (wanted.index or 0) >= there.get(wanted.type, 0):
         choices = ", ".join(
             f"{kind} ({number} of it)" if number > 1 else kind for kind, number in there.items() if number
         )
         raise ValueError(f'no device {str(device)!r} on this machine: choose "auto", or among what is here: {choices}')
-    return asked
+    return wanted
 
 
 def precision_on(device: torch.device) -> str:
-    """What training multiplies matrices in: "bf16" (beside float32) on CUDA cards that have it, else "float32"."""
+    """The precision of matrix products in training: "bf16" on CUDA cards that have it, else "float32"."""
     return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(False) else "float32"
 
 
@@ -108,8 +110,13 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def seed_from(*parts: object) -> int:
+    """A seed below 2**32 for anything with a repr, such as (seed, "step", 7): other parts give another seed."""
+    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=4).digest(), "big")
+
+
 def describe_machine(device: torch.device) -> dict[str, Any]:
-    """What the run ran on, without host or user names: CPU model, cores, torch's threads, device."""
+    """CPU model, cores, torch's threads and device, without host or user names."""
     model = platform.processor() or platform.machine()
     information = Path("/proc/cpuinfo")
     if information.exists():

@@ -13,11 +13,13 @@ from xattn_edu.experiments import (
     load_results,
     reproduce,
     result_path,
+    sizes,
     small_vit,
     vit_fashion_mnist,
     vit_mixers,
 )
-from xattn_edu.experiments.fashion import CNN_WIDTHS, SIZES, SmallCNN, fashion_sets, flip
+from xattn_edu.experiments.fashion import SmallCNN, fashion_sets, flip
+from xattn_edu.experiments.sizes import FASHION_SIZES, TRANSLATION_SIZES
 from xattn_edu.machine import choose_profile
 from xattn_edu.measure import costs
 from xattn_edu.models.mixers import MIXERS
@@ -73,9 +75,9 @@ def test_flip_mirrors_some_images_and_changes_nothing_else():
     assert torch.equal(flipped[~mirrored], images[~mirrored])
 
 
-@pytest.mark.parametrize("profile", SIZES)
+@pytest.mark.parametrize("profile", FASHION_SIZES)
 def test_cnn_and_vit_are_of_a_size(profile):
-    vit, cnn = small_vit(4, SIZES[profile]), SmallCNN(CNN_WIDTHS[profile])
+    vit, cnn = small_vit(4, FASHION_SIZES[profile]), SmallCNN(FASHION_SIZES[profile].cnn_width)
     image = torch.zeros(1, 1, 28, 28)
     a, b = costs.count(vit, image), costs.count(cnn, image)
     assert a.parameters == pytest.approx(b.parameters, rel=0.1)
@@ -91,14 +93,14 @@ def test_cnn_knows_no_place():
 
 
 def test_small_vit_is_worth_its_tokens():
-    macs = [costs.count(small_vit(patch, SIZES["ci"]), torch.zeros(1, 1, 28, 28)).macs for patch in (4, 7, 14)]
+    macs = [costs.count(small_vit(patch, FASHION_SIZES["ci"]), torch.zeros(1, 1, 28, 28)).macs for patch in (4, 7, 14)]
     assert macs[0] > 2.5 * macs[1] > 2.5 * 2.5 * macs[2]
-    assert small_vit(4, SIZES["ci"]).blocks[0].mlp.fc1.weight.std() > 0.08  # Xavier's, not 0.02
+    assert small_vit(4, FASHION_SIZES["ci"]).blocks[0].mlp.fc1.weight.std() > 0.08  # Xavier's, not 0.02
 
 
 def test_result_of_a_run(run):
     assert run.config["patch"] == 14 and run.config["train_images"] == 130 and run.config["steps"] == 6
-    assert len(run.history) == 2 and run.accuracy == run.history["test accuracy"][-1]
+    assert len(run.history) == 2 and run.score == run.accuracy == run.history["test accuracy"][-1]
     assert run.accuracy * 20 == pytest.approx(round(run.accuracy * 20))
     assert run.parameters == sum(parameter.numel() for parameter in run.model.parameters())
     assert f"{run.accuracy:.1%}" in str(run)
@@ -135,7 +137,7 @@ def test_mixers_differ_in_what_mixes_and_in_nothing_else(mixer):
     assert result.history["loss"][-1] > 0 and 0 <= result.accuracy <= 1
     blocks = [block.attention for block in result.model.blocks]
     expected = MultiHeadAttention if mixer == "attention" else type(MIXERS[mixer](64, (2, 2)))
-    assert [type(block) for block in blocks] == [expected] * SIZES["ci"].depth
+    assert [type(block) for block in blocks] == [expected] * FASHION_SIZES["ci"].depth
     own = sum(p.numel() for p in blocks[0].parameters()) * len(blocks)
     assert result.parameters - own == NOTHING_MIXED
     if mixer == "cbam":
@@ -184,6 +186,21 @@ def test_full_set_where_it_is(monkeypatch):
         with pytest.raises(ZeroDivisionError):
             vit_fashion_mnist(profile=profile)
     assert asked == [False, True, True]
+
+
+@pytest.mark.parametrize("table", [name for name in vars(sizes) if name.endswith("_SIZES")])
+def test_every_table_has_a_row_for_every_profile(table):
+    rows = getattr(sizes, table)
+    for profile in ("ci", "cpu", "gpu"):
+        assert rows[choose_profile(profile).name]
+    with pytest.raises(ValueError, match=f"{table} has no row for the profile 'tpu'.*ci, cpu, gpu.*sizes.py"):
+        rows["tpu"]
+
+
+def test_a_recipe_names_the_table_that_lacks_its_profile(monkeypatch):
+    monkeypatch.delitem(FASHION_SIZES, "cpu")
+    with pytest.raises(ValueError, match="FASHION_SIZES has no row for the profile 'cpu'"):
+        vit_fashion_mnist(profile="cpu")
 
 
 # ---------------------------------------------------------------- records
@@ -316,7 +333,7 @@ def test_translate_by_another_name():
 
 
 def test_the_bottleneck_lets_one_vector_through_and_counts_no_padding():
-    size = experiments.translation.SIZES["ci"]
+    size = TRANSLATION_SIZES["ci"]
     torch.manual_seed(0)
     model = experiments.translation.small_transformer("bottleneck", size).eval()
     short, padded = torch.tensor([[5, 6, 7]]), torch.tensor([[5, 6, 7, 0, 0]])

@@ -1,28 +1,42 @@
 """The recipes on CrossViT's fusions, small, and what the stored runs may claim."""
 
+import contextlib
+import io
+import json
 import math
+import runpy
+from pathlib import Path
 
+import matplotlib
 import pytest
 import torch
 from torch.nn import functional as F
 
 from xattn_edu.data import hierarchical
-from xattn_edu.experiments import fusion_rates, fusion_search, load_results, small_crossvit, train_fusion
+from xattn_edu.experiments import (
+    EXPERIMENTS,
+    catalogue,
+    fusion_rates,
+    fusion_search,
+    load_results,
+    small_crossvit,
+    train_fusion,
+)
 from xattn_edu.experiments.fusions import (
     BEST_RATES,
     RATES,
     RECIPE,
     SETTINGS,
-    SIZES,
     TASKS,
     branch_accuracies,
     letters_loss,
     shift_and_erase,
     task_sets,
 )
+from xattn_edu.experiments.sizes import FUSION_SIZES
 from xattn_edu.measure import costs
 from xattn_edu.measure.intervals import mean_interval
-from xattn_edu.models.fusions import FUSIONS
+from xattn_edu.models.fusions import FUSIONS, PAPER_FUSIONS, NoFusion
 
 TINY = {"profile": "ci", "train_images": 128, "test_images": 100, "epochs": 1, "device": "cpu", "progress": False}
 
@@ -34,7 +48,7 @@ class TestSets:
         assert (len(train_set), len(test_set)) == (128, 100)
         *views, targets = train_set.tensors
         assert [view.shape[-1] for view in views] == list(TASKS[task].image_sizes)[: len(views)]
-        model = small_crossvit(task, "none", SIZES["ci"])
+        model = small_crossvit(task, "none", FUSION_SIZES["ci"])
         assert TASKS[task].loss(model(*(view[:8] for view in views)), targets[:8]).isfinite()
 
     def test_only_what_is_trained_on_depends_on_the_seed(self, task):
@@ -68,14 +82,14 @@ def test_shift_and_erase():
     assert changed.shape == images.shape and set((changed == 0).sum((1, 2, 3)).tolist()) == {64}
     shifts = set()
     for image, new in zip(images[:, 0], changed[:, 0]):
-        padded = F.pad(image[None], (3, 3, 3, 3), mode="replicate")[0]
+        padded = [F.pad(view[None], (3, 3, 3, 3), mode="replicate")[0] for view in (image, image.flip(1))]
         fits = [
             (dy, dx, mirrored)
             for mirrored in (False, True)
             for dy in range(7)
             for dx in range(7)
-            if bool(((new == 0) | (new == (F.pad(image.flip(1)[None], (3,) * 4, mode="replicate")[0] if mirrored else padded)[dy : dy + 28, dx : dx + 28])).all())
-        ]  # fmt: skip
+            if ((new == 0) | (new == padded[mirrored][dy : dy + 28, dx : dx + 28])).all()
+        ]
         assert len(fits) == 1
         shifts.add(fits[0])
     assert len(shifts) > 30 and {mirrored for *_, mirrored in shifts} == {False, True}
@@ -84,7 +98,7 @@ def test_shift_and_erase():
 def test_accuracies_of_the_heads():
     _, test_set = task_sets("letters", 128, 60)
     torch.manual_seed(0)
-    model = small_crossvit("letters", "cross_attention", SIZES["ci"]).train()
+    model = small_crossvit("letters", "cross_attention", FUSION_SIZES["ci"]).train()
     found = branch_accuracies(model, test_set, batch_size=7)
     assert model.training
     model.eval()
@@ -110,7 +124,7 @@ def test_a_run_and_its_record():
 
 def test_cost_is_counted_as_the_paper_counts():
     result = train_fusion("cues", "cross_attention", **TINY)
-    model = small_crossvit("cues", "cross_attention", SIZES["ci"], folded=False)
+    model = small_crossvit("cues", "cross_attention", FUSION_SIZES["ci"], folded=False)
     assert result.macs == costs.count(model, *(torch.zeros(1, 1, 32, 32) for _ in range(2))).macs
     assert result.macs > costs.count(result.model, *(torch.zeros(1, 1, 32, 32) for _ in range(2))).macs
     assert result.parameters == sum(p.numel() for p in result.model.parameters())
@@ -139,6 +153,61 @@ def test_refusals(call, says):
         call()
 
 
+# A sixth fusion.
+
+
+class Halved(NoFusion):
+    """The branches keep to themselves, and every token is halved."""
+
+    def forward(self, small, large, return_weights=False):
+        return small / 2, large / 2, {}
+
+
+@pytest.fixture
+def sixth(monkeypatch):
+    monkeypatch.setitem(FUSIONS, "sixth", Halved)
+
+
+@pytest.mark.usefixtures("sixth")
+def test_a_sixth_fusion_can_be_trained_with_a_rate():
+    result = train_fusion("cues", "sixth", rate=1e-3, **TINY)
+    assert {type(fusion) for fusion in result.model.fusions} == {Halved}
+    assert (result.config["fusion"], result.config["learning_rate"]) == ("sixth", 1e-3)
+    with pytest.raises(ValueError, match="no learning rate was chosen for the fusion 'sixth' on cues: give rate="):
+        train_fusion("cues", "sixth", **TINY)
+
+
+@pytest.mark.usefixtures("sixth")
+def test_a_sixth_fusion_changes_no_experiment():
+    """The catalogue is run anew, so that it would see the sixth."""
+    anew = runpy.run_path(catalogue.__file__)["EXPERIMENTS"]
+    assert {name: experiment.grid for name, experiment in anew.items()} == {
+        name: experiment.grid for name, experiment in EXPERIMENTS.items()
+    }
+    for name in ("fusions", "fusion-rates", "fusion-search"):
+        assert anew[name].grid["fusion"] == PAPER_FUSIONS
+
+
+@pytest.mark.usefixtures("sixth")
+def test_a_sixth_fusion_does_not_break_notebook_8():
+    """Every cell that reads the fusions without training them prints its stored output."""
+    path = Path(__file__).parents[2] / "notebooks" / "08_four_fusions.ipynb"
+    cells = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    names, ran = {}, 0
+    with matplotlib.rc_context():
+        for cell in cells:
+            source = "".join(cell["source"])
+            if "FUSIONS" in source and "train_fusion" not in source:
+                printed = io.StringIO()
+                with contextlib.redirect_stdout(printed):
+                    exec(source, names)
+                stored = ["".join(output["text"]) for output in cell["outputs"] if output["output_type"] == "stream"]
+                assert printed.getvalue() == "".join(stored)
+                ran += 1
+    names["plt"].close("all")
+    assert ran > 8
+
+
 # What is stored.
 
 
@@ -150,7 +219,7 @@ def test_the_rates_are_those_that_were_best_on_held_out_images():
     runs = stored("fusion-rates")
     assert {run["split"] for run in runs} == {"validation"}
     for task in TASKS:
-        for fusion in FUSIONS:
+        for fusion in PAPER_FUSIONS:
             of_both = [run for run in runs if (run["task"], run["fusion"]) == (task, fusion)]
             assert sorted(run["rate"] for run in of_both) == sorted(RATES)
             best = max(of_both, key=lambda run: run["test_accuracy"])
@@ -162,7 +231,7 @@ def test_every_fusion_has_five_seeds_and_the_same_budget():
     for task in TASKS:
         of_task = [run for run in runs if run["task"] == task]
         assert len({(run["train_images"], run["epochs"], run["steps"], run["test_images"]) for run in of_task}) == 1
-        for fusion in FUSIONS:
+        for fusion in PAPER_FUSIONS:
             seeds = [run["seed"] for run in of_task if run["fusion"] == fusion]
             assert sorted(seeds) == list(range(len(seeds))) and len(seeds) >= 5
         assert {run["learning_rate"] for run in of_task if run["fusion"] == "none"} == {BEST_RATES[task]["none"]}
@@ -180,7 +249,7 @@ def test_stored_runs_are_those_of_the_recipe_as_it_is_now(name):
     for run in stored(name):
         assert {key: run[key] for key in RECIPE} == RECIPE and run["test_images"] == 2000
         assert run["test_accuracy"] == run["history"]["test_accuracy"][-1]
-        assert (run["widths"], run["depths"]) == (list(SIZES["ci"].widths), list(SIZES["ci"].depths))
+        assert (run["widths"], run["depths"]) == (list(FUSION_SIZES["ci"].widths), list(FUSION_SIZES["ci"].depths))
         if name == "fusion-search":
             changed = SETTINGS[run["setting"]]
             assert run["task"] == changed.get("task", "fashion") and run["epochs"] == changed["epochs"]
@@ -189,7 +258,10 @@ def test_stored_runs_are_those_of_the_recipe_as_it_is_now(name):
             )
             assert run["augment"] == (changed["augment"].__name__ if "augment" in changed else run["augment"])
         else:
-            assert run["epochs"] == SIZES["ci"].epochs[run["task"]] and run["encoders"] == SIZES["ci"].encoders
+            assert (
+                run["epochs"] == FUSION_SIZES["ci"].epochs[run["task"]]
+                and run["encoders"] == FUSION_SIZES["ci"].encoders
+            )
 
 
 def accuracies(task: str, fusion: str, head: str = "test") -> list[float]:
@@ -221,7 +293,7 @@ class TestClaims:
                 assert self.mean(task, fusion, head).low > 2 * chance
 
     def test_that_branches_talk_decides_the_letters(self):
-        for fusion in FUSIONS:
+        for fusion in PAPER_FUSIONS:
             gap = mean_interval(a - b for a, b in zip(accuracies("letters", fusion), accuracies("letters", "none")))
             assert fusion == "none" or gap.low > 50
 
@@ -231,6 +303,6 @@ class TestClaims:
             assert max(accuracies("cues", fusion)) < 100 * hierarchical.GLYPHS_ALONE
 
     def test_cross_attention_is_ahead_of_no_fusion_by_no_more_than_the_intervals_in_fashion(self):
-        for fusion in FUSIONS:
+        for fusion in PAPER_FUSIONS:
             gap = [a - b for a, b in zip(accuracies("fashion", "cross_attention"), accuracies("fashion", fusion))]
             assert fusion == "cross_attention" or mean_interval(gap).low < 0

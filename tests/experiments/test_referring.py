@@ -1,5 +1,6 @@
 """The recipe on referring scenes: what it trains on, what it measures, and what is stored of it."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -9,15 +10,11 @@ from torch import nn
 from xattn_edu import experiments
 from xattn_edu.data import scenes as referring_scenes
 from xattn_edu.data.scenes import KINDS
-from xattn_edu.experiments import EXPERIMENTS, load_results, load_weights, referring, reproduce
+from xattn_edu.experiments import EXPERIMENTS, load_results, load_weights, referring, reproduce, result_path
 from xattn_edu.experiments.referring import (
-    FINER_SIZES,
-    LAVT_SIZES,
     LENGTH,
     MODELS,
     RECIPE,
-    RECIPE_CHANGES,
-    SIZES,
     batch_of,
     disordered,
     evaluate,
@@ -29,6 +26,7 @@ from xattn_edu.experiments.referring import (
     standardise,
     training_set,
 )
+from xattn_edu.experiments.sizes import LAVT_FINER_SIZES, LAVT_SIZES, RECIPE_CHANGES, REFERRING_SIZES
 from xattn_edu.machine import choose_profile
 from xattn_edu.measure.intervals import mean_interval
 from xattn_edu.models.language import FrozenWords, SmallBert, build_tokenizer
@@ -113,7 +111,22 @@ def test_a_run_says_what_it_was_and_what_it_found(run):
     names |= {f"mIoU {name}" for name in ("exchanged", "disordered", "unseen_words", "unseen_pairs")}
     assert set(run.more) == names
     assert run.parameters == sum(parameter.numel() for parameter in run.model.parameters())
-    assert 0 <= run.accuracy <= 1 and run.macs > 1e6
+    assert 0 <= run.score <= 1 and run.macs > 1e6
+
+
+def test_the_score_is_called_by_its_name(run):
+    assert str(run).startswith(f"P@0.5 {run.score:.1%}")
+    for name in ("referring", "lavt", "lavt-finer", "lavt-words", "lavt-recipe"):
+        assert EXPERIMENTS[name].score_name == run.score_name
+    with pytest.raises(AttributeError, match="the main score of this run is P@0.5"):
+        run.accuracy  # noqa: B018
+    assert run.record()["metrics"]["test_accuracy"] == run.score  # the name in all stored records
+
+
+def test_a_record_has_the_settings_of_the_stored_records(run):
+    path = result_path("lavt-recipe", {"change": "finer_and_shut"}, 0, "ci", experiments.RESULTS)
+    stored = json.loads(path.read_bytes())["config"]
+    assert {*run.config, "change"} == {*stored, "xavier"}  # recorded since
 
 
 def test_the_same_seed_is_the_same_run(run):
@@ -123,8 +136,8 @@ def test_the_same_seed_is_the_same_run(run):
     assert again.more == run.more and again.history["loss"] == run.history["loss"]
 
 
-@pytest.mark.parametrize("sizes", [SIZES, LAVT_SIZES], ids=["referring", "lavt"])
-@pytest.mark.parametrize("profile", SIZES)
+@pytest.mark.parametrize("sizes", [REFERRING_SIZES, LAVT_SIZES], ids=["referring", "lavt"])
+@pytest.mark.parametrize("profile", REFERRING_SIZES)
 @pytest.mark.parametrize("model", MODELS)
 def test_models_of_every_profile_answer(model, profile, sizes):
     size = sizes[profile]
@@ -230,7 +243,7 @@ def test_weights_of_seed_0_are_kept_and_fit(tmp_path, monkeypatch, run):
     assert [path.name for path in (tmp_path / "tiny").glob("*.safetensors")] == [
         "model-decoder_fusion_seed-0_ci.safetensors"
     ]
-    model = referring.small_decoder_fusion(SIZES["ci"], len(TOKENIZER))
+    model = referring.small_decoder_fusion(REFERRING_SIZES["ci"], len(TOKENIZER))
     load_weights(model, "tiny", point, "ci", tmp_path)
     for (name, stored), trained in zip(model.state_dict().items(), run.model.state_dict().values()):
         assert torch.equal(stored, trained.half().float() if trained.is_floating_point() else trained), name
@@ -261,7 +274,7 @@ WEIGHTS = [("referring", "decoder_fusion", "ci"), ("lavt", "lavt", "ci"), ("lavt
 
 
 def size_of(name, profile):
-    return {"referring": SIZES, "lavt-finer": FINER_SIZES}.get(name, LAVT_SIZES)[profile]
+    return {"referring": REFERRING_SIZES, "lavt-finer": LAVT_FINER_SIZES}.get(name, LAVT_SIZES)[profile]
 
 
 @pytest.mark.parametrize(("name", "model"), GRIDS)
@@ -276,7 +289,7 @@ def test_stored_results_are_whole(name, model):
 def test_stored_results_were_made_by_the_recipe_as_it_is_now(name, row):
     size = size_of(name, row["profile"])
     shape = {"image": size.image, "patch": size.patch, "width": size.width, "depths": [*size.depths]}
-    shape |= {"train_scenes": size.scenes, "epochs": size.epochs, "test_scenes": size.test_scenes}
+    shape |= {"train_scenes": size.train_scenes, "epochs": size.epochs, "test_scenes": size.test_scenes}
     shape |= {"learning_rate": size.learning_rate}
     if name != "referring":
         shape |= {"easy": size.easy, "positions": size.positions, "word_layers": size.word_layers}
@@ -304,7 +317,7 @@ def test_stored_changes_of_the_recipe_are_those_of_now(change):
     rows = [row for row in CHANGED if (row["change"], row["profile"]) == (change, "ci")]
     assert sorted(row["seed"] for row in rows) == list(range(5 if change == "finer_and_shut" else 1))
     size = replace(LAVT_SIZES["ci"], **RECIPE_CHANGES[change])
-    shape = {"patch": size.patch, "width": size.width, "depths": [*size.depths], "train_scenes": size.scenes}
+    shape = {"patch": size.patch, "width": size.width, "depths": [*size.depths], "train_scenes": size.train_scenes}
     shape |= {"easy": size.easy, "positions": size.positions, "learning_rate": size.learning_rate}
     for row in rows:
         assert {key: row[key] for key in shape | RECIPE} == shape | RECIPE
@@ -359,7 +372,7 @@ def test_pwam_leads_where_places_and_relations_are_said(kind):
 
 
 def test_with_the_pathway_the_finer_models_seeds_lie_further_apart():
-    """The claim of notebook 12: some runs had not learned places, gates that start shut are behind, PWAM alone is sure."""
+    """The claim of notebook 12: some runs had not learned places, shut gates are behind, PWAM alone is sure."""
     finer = {model: [row for of, row in OF_CI if (of, row["model"]) == ("lavt-finer", model)] for model in MODELS}
     with_pathway, without = ([row["mIoU"] for row in finer[model]] for model in ("lavt", "lavt_pwam"))
     assert min(without) > 0.43 and max(without) < 0.47 and 0.27 < min(with_pathway) < 0.30 < 0.47 < max(with_pathway)

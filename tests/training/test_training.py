@@ -19,8 +19,9 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset, TensorDataset
 
-from xattn_edu.data.batches import epoch_batches, seed_from
+from xattn_edu.data.batches import epoch_batches
 from xattn_edu.files import write_atomically
+from xattn_edu.machine import seed_from
 from xattn_edu.measure.accuracy import accuracy
 from xattn_edu.models.vit import ViT
 from xattn_edu.training.history import History

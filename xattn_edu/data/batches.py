@@ -1,18 +1,16 @@
-"""Samples and batches: what can be trained on, in which order, and how samples become a batch."""
+"""Samples and batches: the form of a training set, the order of its samples, and how samples become a batch."""
 
-import hashlib
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset, default_collate
 
-if TYPE_CHECKING:
-    pass
+from xattn_edu.machine import seed_from
 
 
 class Samples(Protocol):
-    """What can be trained on: a torch Dataset of known length, or a list of tuples of tensors."""
+    """A training set: a torch Dataset of known length, or a list of tuples of tensors."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: Any, /) -> Any: ...
@@ -26,12 +24,8 @@ def epoch_batches(samples: int, batch_size: int, seed: int, epoch: int) -> list[
 
 def take(dataset: Samples, indices: Tensor, device: torch.device) -> list[Tensor]:
     """The samples at these indices, stacked, on the device: a list of tensors (batch, ...), as many as a sample has."""
-    if isinstance(dataset, TensorDataset):  # all at once instead of one by one
+    if isinstance(dataset, TensorDataset):  # faster than one sample after the other
         batch = [tensor[indices] for tensor in dataset.tensors]
     else:
         batch = default_collate([dataset[int(index)] for index in indices])
     return [tensor.to(device) for tensor in batch]
-
-
-def seed_from(*parts: object) -> int:
-    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=4).digest(), "big")

@@ -1,7 +1,7 @@
 """The course's measured experiments: recipes that notebooks call and `xattn reproduce` runs with several seeds.
 
-A recipe is a function of its settings, a seed and a profile. Its result goes to results/ as one JSON a run; notebooks
-read the numbers from there with `load_results`.
+A recipe is a function of its settings, a seed and a profile. Each run stores its result as one JSON file in results/;
+notebooks read the numbers with `load_results`. sizes.py has the size of every model and data set for each profile.
 """
 
 from xattn_edu.experiments.catalogue import EXPERIMENTS, Experiment

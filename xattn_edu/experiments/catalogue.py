@@ -1,4 +1,4 @@
-"""The course's measured experiments: each recipe with the settings it is run with."""
+"""The course's measured experiments: each recipe with its settings."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -7,32 +7,27 @@ from typing import Any
 
 from xattn_edu.experiments.fashion import little_data, vit_fashion_mnist, vit_mixers
 from xattn_edu.experiments.fusions import RATES, SETTINGS, TASKS, fusion_rates, fusion_search, train_fusion
-from xattn_edu.experiments.records import Result
-from xattn_edu.experiments.referring import (
-    MODELS,
-    RECIPE_CHANGES,
-    lavt_ablation,
-    lavt_finer,
-    lavt_recipe,
-    referring_segmentation,
-)
+from xattn_edu.experiments.records import ACCURACY, Result
+from xattn_edu.experiments.referring import MODELS, lavt_ablation, lavt_finer, lavt_recipe, referring_segmentation
+from xattn_edu.experiments.sizes import RECIPE_CHANGES
 from xattn_edu.experiments.translation import translate
-from xattn_edu.models.fusions import FUSIONS
+from xattn_edu.models.fusions import PAPER_FUSIONS
 from xattn_edu.models.mixers import MIXERS
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A recipe and the settings it is run with: every combination, with every seed.
+    """A recipe and its settings: it is run with every combination of the grid and every seed.
 
-    Of the models named in `keep_weights`, values of the setting "model", the weights of seed 0 are stored beside its
-    record, in float16.
+    For each model in `keep_weights` (values of the setting "model"), seed 0's weights are stored in float16, beside the
+    record.
     """
 
     description: str
     recipe: Callable[..., Result]
     grid: dict[str, tuple[Any, ...]]
     keep_weights: tuple[str, ...] = ()
+    score_name: str = ACCURACY  # of the number that records call "test_accuracy"
 
     def points(self, **chosen: Sequence[Any]) -> Iterator[dict[str, Any]]:
         """Each combination of the grid's settings, or of those `chosen` instead."""
@@ -65,43 +60,48 @@ EXPERIMENTS = {
     "fusion-rates": Experiment(
         "learning rates for CrossViT's fusions, compared on held-out images (notebook 08)",
         fusion_rates,
-        {"task": tuple(TASKS), "fusion": tuple(FUSIONS), "rate": RATES},
+        {"task": tuple(TASKS), "fusion": PAPER_FUSIONS, "rate": RATES},
     ),
     "fusions": Experiment(
         "CrossViT's five fusions on three tasks, and each head alone (notebook 08)",
         train_fusion,
-        {"task": tuple(TASKS), "fusion": tuple(FUSIONS)},
+        {"task": tuple(TASKS), "fusion": PAPER_FUSIONS},
     ),
     "fusion-search": Experiment(
         "a search for a setting in which cross-attention is ahead, as in the paper (notebook 08)",
         fusion_search,
-        {"setting": tuple(SETTINGS), "fusion": tuple(FUSIONS)},
+        {"setting": tuple(SETTINGS), "fusion": PAPER_FUSIONS},
     ),
     "referring": Experiment(
-        "find the object that a sentence names, pixel by pixel, in small scenes (notebook 10)",
+        "segment the object that a sentence names, in small scenes (notebook 10)",
         referring_segmentation,
         {"model": ("decoder_fusion",)},
         keep_weights=("decoder_fusion",),
+        score_name="P@0.5",
     ),
     "lavt": Experiment(
-        "the same with LAVT, without each of its parts, and fused in the decoder, same encoder and budget (notebook 12)",
+        "the same with LAVT, without each of its parts, and with decoder fusion, on an equal budget (notebook 12)",
         lavt_ablation,
         {"model": tuple(MODELS)},
         keep_weights=("lavt",),
+        score_name="P@0.5",
     ),
     "lavt-finer": Experiment(
-        "LAVT with and without its language pathway, on a finer grid and with more blocks behind the gates (notebook 12)",
+        "LAVT with and without its language pathway, on a finer grid, with more blocks behind the gates (notebook 12)",
         lavt_finer,
         {"model": ("lavt", "lavt_pwam")},
+        score_name="P@0.5",
     ),
     "lavt-words": Experiment(
-        "LAVT with MiniLM's words, frozen: what it makes of words it was never trained on (notebook 12; needs MiniLM)",
+        "LAVT with MiniLM's words, frozen, tested on words it was never trained on (notebook 12; needs MiniLM)",
         lavt_ablation,
         {"model": ("lavt",), "language": ("minilm",)},
+        score_name="P@0.5",
     ),
     "lavt-recipe": Experiment(
         "LAVT with one choice of its recipe taken back or changed at a time (notebook 12)",
         lavt_recipe,
         {"change": tuple(RECIPE_CHANGES)},
+        score_name="P@0.5",
     ),
 }

@@ -1,7 +1,6 @@
-"""Recipes on Fashion-MNIST: a reduced ViT, its rivals, and other mixers in the place of its attention."""
+"""Recipes on Fashion-MNIST: a small ViT, a CNN to compare it with, and other mixers in place of its attention."""
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch.utils.data import TensorDataset
 
 from xattn_edu.data import fashion_mnist
 from xattn_edu.experiments.records import Result
+from xattn_edu.experiments.sizes import FASHION_SIZES, FashionSize
 from xattn_edu.machine import Profile, choose_profile, seed_everything
 from xattn_edu.measure import costs
 from xattn_edu.measure.accuracy import accuracy
@@ -21,24 +21,6 @@ from xattn_edu.models.vit import Mixer, ViT
 from xattn_edu.shapes import check_choice, shaped
 from xattn_edu.training.loop import train
 
-
-@dataclass(frozen=True)
-class Size:
-    """What a profile decides: the ViT, how long it is trained, and on how much."""
-
-    width: int
-    depth: int
-    heads: int
-    epochs: int  # over all training images there are
-    full_epochs: int  # if the full 60,000 are on the disk, and the profile uses them; 0: it does not
-    steps: int  # of each little-data run
-
-
-SIZES = {
-    "ci": Size(width=64, depth=4, heads=4, epochs=10, full_epochs=0, steps=1000),
-    "cpu": Size(width=96, depth=6, heads=6, epochs=40, full_epochs=12, steps=4000),
-    "gpu": Size(width=192, depth=8, heads=6, epochs=100, full_epochs=60, steps=10000),
-}
 RECIPE: dict[str, Any] = {"batch_size": 64, "learning_rate": 3e-3, "weight_decay": 0.05, "warmup": 0.1, "clip": 1.0}
 
 
@@ -54,15 +36,23 @@ def vit_fashion_mnist(
     device: str = "auto",
     progress: bool = True,
 ) -> Result:
-    """Train a reduced ViT on Fashion-MNIST (28 x 28, ten classes) and test it.
+    """Train a small ViT on Fashion-MNIST (28 x 28, ten classes) and test it.
 
-    The profile decides the model's size, the epochs and whether the full set is used where it is on the disk;
-    `train_images` (balanced, chosen by the seed) and `epochs` can be set. Positions are sines and cosines, and the
-    first weights Xavier's as in the ViT paper's code. Raises ValueError for patches that do not divide 28, an unknown
-    profile and more images than there are.
+    Positions are sines and cosines, and the first weights are Xavier's, as in the ViT paper's code.
+
+    Args:
+        patch: side of a patch in pixels; it divides 28.
+        seed: of the first weights, the order of the images, and the choice of `train_images`.
+        profile: a row of FASHION_SIZES: the model, the epochs, and whether the full set is used if it is on the disk.
+        train_images: how many, as many of each class as possible; all by default.
+        test_images: how many, the first of each class; all by default.
+        epochs: instead of the profile's.
+        checkpoint, device, progress: as in `train`.
+
+    Raises ValueError for patches that do not divide 28, an unknown profile, and more images than there are.
     """
     profile = choose_profile(profile)
-    size = SIZES[profile.name]
+    size = FASHION_SIZES[profile.name]
     full = size.full_epochs > 0 and fashion_mnist.full_available()
     train_set, test_set = fashion_sets(train_images, test_images, seed=seed, full=full)
     if epochs is None:
@@ -91,22 +81,30 @@ def little_data(
     device: str = "auto",
     progress: bool = True,
 ) -> Result:
-    """Train a "vit" or a "cnn" of about its size on few images, for about the same number of steps (whole epochs).
+    """Train a ViT, or a CNN of about its size, on few images, for about the same number of steps (whole epochs).
 
-    Which images (as many of each class) is chosen by the seed, and is the same for both models. Raises ValueError for
-    another model's name, an unknown profile and more images than there are.
+    Args:
+        model: "vit" or "cnn".
+        images: how many to train on, as many of each class as possible; the seed chooses the same for both models.
+        seed: of the images, their order, and the first weights.
+        profile: a row of FASHION_SIZES.
+        patch: side of the ViT's patches in pixels.
+        steps: instead of the profile's.
+        test_images: how many, the first of each class; all by default.
+        checkpoint, device, progress: as in `train`.
+
+    Raises ValueError for another model's name, an unknown profile, and more images than there are.
     """
     profile = choose_profile(profile)
-    size = SIZES[profile.name]
-    if model not in ("vit", "cnn"):
-        raise ValueError(f'model must be "vit" or "cnn", given {model!r}')
+    size = FASHION_SIZES[profile.name]
+    check_choice("model", model, ("vit", "cnn"))
     steps = size.steps if steps is None else steps
     if steps < 1:
         raise ValueError(f"steps must be 1 or more, given {steps}")
     train_set, test_set = fashion_sets(images, test_images, seed=seed)
     epochs = max(1, round(steps / math.ceil(images / RECIPE["batch_size"])))
     seed_everything(seed)
-    network = small_vit(patch, size) if model == "vit" else SmallCNN(CNN_WIDTHS[profile.name])
+    network = small_vit(patch, size) if model == "vit" else SmallCNN(size.cnn_width)
     return _run(
         network,
         train_set,
@@ -130,13 +128,19 @@ def vit_mixers(
     device: str = "auto",
     progress: bool = True,
 ) -> Result:
-    """Train the reduced ViT with "attention" or one of `mixers.MIXERS` in its place, all else equal.
+    """Train the small ViT with "attention" or one of `mixers.MIXERS` in its place, all else equal.
 
-    All of them read the mean of the patches instead of a class token, which only attention can fill. Raises ValueError
-    for a mixer that is not known, and as `vit_fashion_mnist` does.
+    All models classify the mean of the patches instead of a class token, which only attention can fill.
+
+    Args:
+        mixer: "attention" or a key of `mixers.MIXERS`.
+        seed, profile, patch, train_images, test_images, epochs: as in `vit_fashion_mnist`.
+        checkpoint, device, progress: as in `train`.
+
+    Raises ValueError for a mixer that is not known, and as `vit_fashion_mnist` does.
     """
     profile = choose_profile(profile)
-    size = SIZES[profile.name]
+    size = FASHION_SIZES[profile.name]
     check_choice("mixer", mixer, ("attention", *MIXERS))
     train_set, test_set = fashion_sets(train_images, test_images, seed=seed)
     epochs = size.epochs if epochs is None else epochs
@@ -173,7 +177,7 @@ def _run(
         config=config | RECIPE | {"steps": int(history["step"][-1]), "augment": "horizontal flip"},
         model=model,
         history=history,
-        accuracy=history["test accuracy"][-1],
+        score=history["test accuracy"][-1],
         parameters=counted.parameters,
         macs=counted.macs,
     )
@@ -182,9 +186,9 @@ def _run(
 def fashion_sets(
     train_images: int | None = None, test_images: int | None = None, *, seed: int = 0, full: bool = False
 ) -> tuple[TensorDataset, TensorDataset]:
-    """Fashion-MNIST to train on and to test on, all of it or as many images of each class as add up to a number.
+    """Fashion-MNIST's training set and test set: all images, or a number of them, as many of each class as possible.
 
-    Which training images is chosen by `seed`; test images are the first. Raises ValueError for more than there are.
+    `seed` chooses the training images; test images are the first. Raises ValueError for more images than there are.
     """
     train_set = TensorDataset(*fashion_mnist.load("train", full=full).tensors())
     test_set = TensorDataset(*fashion_mnist.load("test", full=full).tensors())
@@ -192,19 +196,19 @@ def fashion_sets(
 
 
 def balanced(dataset: TensorDataset, number: int | None, seed: int) -> TensorDataset:
-    """`number` images of a set, as many of each class as can be, chosen by `seed`; all of them for None."""
+    """`number` images of a set, as many of each class as possible, chosen by `seed`; all images for None."""
     shuffled = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))
     return _balanced(dataset, number, shuffled)
 
 
 def _balanced(dataset: TensorDataset, number: int | None, order: Tensor) -> TensorDataset:
-    """The first `number` images of the order, the classes taking turns."""
+    """The first `number` images in this order, one class after the other in turn."""
     if number is None:
         return dataset
     if not 10 <= number <= len(dataset):
         raise ValueError(f"choose from 10 to {len(dataset):,} images, given {number}")
     images, labels = dataset.tensors
-    turn = torch.empty(len(labels), dtype=torch.int64)  # how many of its class come before it
+    turn = torch.empty(len(labels), dtype=torch.int64)  # of an image: how many of its class come before it
     for label in labels.unique():
         places = order[labels[order] == label]
         turn[places] = torch.arange(len(places))
@@ -212,11 +216,11 @@ def _balanced(dataset: TensorDataset, number: int | None, order: Tensor) -> Tens
     return TensorDataset(images[chosen], labels[chosen])
 
 
-def small_vit(patch: int, size: Size, *, pool: str = "class_token", mixer: Mixer | None = None) -> ViT:
+def small_vit(patch: int, size: FashionSize, *, pool: str = "class_token", mixer: Mixer | None = None) -> ViT:
     """A ViT for 28 x 28 grey images, with Xavier's first weights (Glorot and Bengio, 2010) as in the ViT paper's code.
 
-    A deviation of 0.02, the library's and DeiT's, suits a width of 384 and more; at 64 it is so small that attention
-    starts out uniform and stays so for long.
+    A deviation of 0.02, the library's and DeiT's, suits a width of 384 and more. At a width of 64 it is so small that
+    attention starts out uniform and stays uniform for long.
     """
     shape: dict[str, Any] = {"mlp_ratio": 2, "positions": "sincos", "pool": pool, "mixer": mixer}
     model = ViT(28, patch, size.width, size.depth, size.heads, classes=10, channels=1, **shape)
@@ -229,9 +233,6 @@ def xavier(module: nn.Module) -> None:
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             nn.init.xavier_uniform_(layer.weight)
-
-
-CNN_WIDTHS = {"ci": 40, "cpu": 72, "gpu": 160}  # about as many parameters as the profile's ViT
 
 
 class SmallCNN(nn.Module):
@@ -255,6 +256,6 @@ class SmallCNN(nn.Module):
 
 @shaped
 def flip(images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel height width"]:
-    """Mirror half of the images, by chance: a coat stays a coat."""
+    """Mirror each image with a probability of one half; clothes keep their class."""
     mirrored = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
     return torch.where(mirrored, images.flip(-1), images)

@@ -1,11 +1,11 @@
 """Recipes on CrossViT's fusions: three tasks, five fusions, equal budget and equal tuning.
 
     fashion   Fashion-MNIST; both branches see the whole image, in patches of 4 and of 7 pixels
-    letters   hierarchical letters; branch S sees a small letter, branch L the big one. Asked for is their relation
-    cues      branch S sees sixteen letters, branch L a glow over one of them. Asked for is the letter that glows
+    letters   hierarchical letters; branch S sees a small letter, branch L the big one; the class is their relation
+    cues      branch S sees sixteen letters, branch L a glow over one of them; the class is the letter that glows
 
-As in the paper, the loss is that of the averaged logits of both heads, and beside their accuracy stands that of each
-head alone.
+As in the paper, the loss is computed from the averaged logits of both heads. The accuracy of each head alone is
+reported beside the accuracy of the average.
 """
 
 from collections.abc import Callable
@@ -22,6 +22,7 @@ from xattn_edu.data import hierarchical
 from xattn_edu.data.batches import take
 from xattn_edu.experiments.fashion import balanced, fashion_sets, flip, xavier
 from xattn_edu.experiments.records import Result
+from xattn_edu.experiments.sizes import FUSION_SIZES, FusionSize
 from xattn_edu.machine import Profile, choose_profile, seed_everything
 from xattn_edu.measure import costs
 from xattn_edu.models.crossvit import CrossViT
@@ -30,30 +31,11 @@ from xattn_edu.models.layers import evaluating
 from xattn_edu.shapes import check_choice
 from xattn_edu.training.loop import train
 
-
-@dataclass(frozen=True)
-class Size:
-    """What a profile decides: both ViTs, small branch first, and how much they are trained."""
-
-    widths: tuple[int, int]
-    depths: tuple[int, int]  # blocks in a multi-scale encoder
-    heads: tuple[int, int]
-    encoders: int
-    images: int  # to train on; of Fashion-MNIST all there are
-    epochs: dict[str, int]
-
-
-SIZES = {
-    "ci": Size((32, 64), (1, 1), (4, 4), encoders=2, images=12_000, epochs={"fashion": 5, "letters": 3, "cues": 3}),
-    "cpu": Size((48, 96), (1, 2), (4, 4), encoders=3, images=30_000, epochs={"fashion": 15, "letters": 4, "cues": 4}),
-    "gpu": Size(
-        (96, 192), (1, 3), (6, 6), encoders=3, images=60_000, epochs={"fashion": 60, "letters": 10, "cues": 10}
-    ),
-}
 RECIPE: dict[str, Any] = {"batch_size": 64, "weight_decay": 0.05, "warmup": 0.1, "clip": 1.0}
-RATES = (0.75e-3, 1.5e-3, 3e-3, 6e-3)  # the learning rates that each fusion was tried with, on each task
+RATES = (0.75e-3, 1.5e-3, 3e-3, 6e-3)  # the learning rates that each of the paper's fusions is tried with
 
-# The best of them for one seed on held-out images, in profile ci (`xattn reproduce fusion-rates`; a test compares).
+# The best rate of each task and fusion for one seed on held-out images, in the profile ci (`xattn reproduce
+# fusion-rates`; a test compares).
 BEST_RATES: dict[str, dict[str, float]] = {
     "fashion": {
         "none": 3e-3,
@@ -81,7 +63,7 @@ BEST_RATES: dict[str, dict[str, float]] = {
 
 @dataclass(frozen=True)
 class Task:
-    """What each branch sees, how many classes a head has, and the loss of the averaged logits."""
+    """What each branch sees, how many logits a head has, and the loss of the averaged logits."""
 
     image_sizes: tuple[int, int]
     patches: tuple[int, int]
@@ -93,7 +75,7 @@ class Task:
 def letters_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy of the relation (the last 4 logits) and of the pair of letters (the first 16).
 
-    The relation is what is asked. Without the pair beside it, it is hardly ever found.
+    The relation is the class that is tested. With the loss of the relation alone, models hardly ever find it.
     """
     return F.cross_entropy(logits[:, 16:], targets[:, 1]) + F.cross_entropy(logits[:, :16], targets[:, 0])
 
@@ -106,7 +88,7 @@ TASKS = {
 
 
 def shift_and_erase(images: Tensor) -> Tensor:
-    """Mirror, move by up to 3 pixels, and blank a square of 8 x 8 pixels, each image by chance."""
+    """Mirror each image, move it by up to 3 pixels and blank a square of 8 x 8 pixels, all at random."""
     images, (height, width) = flip(images), images.shape[-2:]
     rows, columns = (torch.arange(n, device=images.device) for n in (height, width))
     dy, dx = torch.randint(-3, 4, (2, len(images), 1), device=images.device)
@@ -118,7 +100,7 @@ def shift_and_erase(images: Tensor) -> Tensor:
     return moved.masked_fill(inside[:, None], 0.0)
 
 
-# What the search for cross-attention's advantage tries: little data, and then one thing more.
+# The settings in which `fusion_search` looks for a lead of cross-attention: little data, and then one more change.
 _LITTLE = {"train_images": 2000, "epochs": 12}
 SETTINGS: dict[str, dict[str, Any]] = {
     "little_data": _LITTLE,
@@ -146,67 +128,92 @@ def train_fusion(
     device: str = "auto",
     progress: bool = True,
 ) -> Result:
-    """Train a reduced CrossViT with one of the `FUSIONS` on a task, and test it and each of its heads alone.
+    """Train a small CrossViT with one of the `FUSIONS` on a task, and test it and each of its heads alone.
 
-    `rate` is the learning rate, else the one that was best for this task and fusion on held-out images (`BEST_RATES`).
-    With `split="validation"` it is tested on such images instead: of Fashion-MNIST, 2,000 of the training images, left
-    out of training. The result's `more` has "small_accuracy" and "large_accuracy", a head each, and for the letters
-    the same of the pair. Multiply-accumulates are counted as the paper does, keys and values formed.
-    Raises ValueError for names that are not known and more images than there are.
+    The result's `more` has "small_accuracy" and "large_accuracy", one a head, and for the letters the same of the pair.
+    Multiply-accumulates are counted as in the paper, with keys and values computed.
+
+    Args:
+        task: a key of TASKS.
+        fusion: a key of FUSIONS, also one that was registered later; such a fusion needs a `rate`.
+        seed: of the training images, their order, and the first weights.
+        profile: a row of FUSION_SIZES.
+        rate: the learning rate; by default the one in BEST_RATES.
+        split: "test", or "validation": images held out of training, 2,000 of Fashion-MNIST's training images.
+        encoders, epochs, train_images: instead of the profile's.
+        augment: instead of the task's.
+        test_images: how many to test with.
+        checkpoint, device, progress: as in `train`.
+
+    Raises ValueError for names that are not known, a fusion without a rate, and more images than there are.
     """
     profile = choose_profile(profile)
-    for name, value, known in (
-        ("task", task, TASKS),
-        ("fusion", fusion, FUSIONS),
-        ("split", split, ("test", "validation")),
-    ):
-        check_choice(name, value, known)
-    size, chosen = SIZES[profile.name], TASKS[task]
-    rate = BEST_RATES[task][fusion] if rate is None else rate
-    encoders = size.encoders if encoders is None else encoders
-    epochs = size.epochs[task] if epochs is None else epochs
-    augment = chosen.augment if augment is None else augment
-    train_set, test_set = task_sets(task, train_images or size.images, test_images, seed=seed, split=split)
+    check_choice("task", task, TASKS)
+    check_choice("fusion", fusion, FUSIONS)
+    check_choice("split", split, ("test", "validation"))
+    size, chosen = FUSION_SIZES[profile.name], TASKS[task]
+    settings = {
+        "epochs": size.epochs[task] if epochs is None else epochs,
+        "learning_rate": best_rate(task, fusion) if rate is None else rate,
+        "augment": chosen.augment if augment is None else augment,
+        "seed": seed,
+    }
+    sets = task_sets(task, train_images or size.images, test_images, seed=seed, split=split)
+    size = replace(size, encoders=size.encoders if encoders is None else encoders)
+    config = {"task": task, "fusion": fusion, "seed": seed, "profile": profile.name, "split": split}
+    return _run(size, sets, config, settings | {"device": device, "checkpoint": checkpoint, "progress": progress})
 
-    seed_everything(seed)
-    model = small_crossvit(task, fusion, size, encoders=encoders)
-    as_written = small_crossvit(task, fusion, size, encoders=encoders, folded=False)
+
+def _run(
+    size: FusionSize, sets: tuple[TensorDataset, TensorDataset], config: dict[str, Any], settings: dict[str, Any]
+) -> Result:
+    """Train and test. `config` begins the record (task, fusion, seed, profile, split); `settings` are `train`'s."""
+    (train_set, test_set), task, fusion = sets, config["task"], config["fusion"]
+    seed_everything(settings["seed"])
+    model = small_crossvit(task, fusion, size)
+    as_written = small_crossvit(task, fusion, size, folded=False)
     counted = costs.count(as_written, *(view[:1] for view in train_set.tensors[:-1]))
     history = train(
         model,
         train_set,
-        epochs=epochs,
-        learning_rate=rate,
-        seed=seed,
-        loss=chosen.loss,
-        augment=augment,
-        evaluate=lambda _: branch_accuracies(model, test_set),
-        evaluate_every=epochs,
-        device=device,
-        checkpoint=checkpoint,
-        progress=progress,
         **RECIPE,
+        **settings,
+        loss=TASKS[task].loss,
+        evaluate=lambda _: branch_accuracies(model, test_set),
+        evaluate_every=settings["epochs"],
     )
     found = {name: history[name][-1] for name in history.columns if name.endswith("_accuracy")}
+    augment = settings["augment"]
     return Result(
-        config={"task": task, "fusion": fusion, "seed": seed, "profile": profile.name, "split": split}
-        | {"widths": size.widths, "depths": size.depths, "encoders": encoders, "epochs": epochs, "learning_rate": rate}
+        config=config
+        | {"widths": size.widths, "depths": size.depths, "encoders": size.encoders}
+        | {name: settings[name] for name in ("epochs", "learning_rate")}
         | {"train_images": len(train_set), "test_images": len(test_set), "steps": int(history["step"][-1])}
         | {"augment": None if augment is None else augment.__name__}
         | RECIPE,
         model=model,
         history=history,
-        accuracy=found.pop("test_accuracy"),
+        score=found.pop("test_accuracy"),
         parameters=counted.parameters,
         macs=counted.macs,
         more=found,
     )
 
 
+def best_rate(task: str, fusion: str) -> float:
+    """The learning rate in BEST_RATES. Raises ValueError for a fusion that none was chosen for."""
+    if fusion not in BEST_RATES[task]:
+        raise ValueError(
+            f"no learning rate was chosen for the fusion {fusion!r} on {task}: give rate=, the best on held-out images "
+            f'(split="validation") of, for instance, {", ".join(map(str, RATES))}'
+        )
+    return BEST_RATES[task][fusion]
+
+
 def fusion_rates(
     task: str, fusion: str, rate: float, seed: int = 0, profile: str | Profile | None = None, **settings: Any
 ) -> Result:
-    """`fusions` with a given learning rate, tested on held-out images: how `BEST_RATES` was chosen."""
+    """`train_fusion` with a given learning rate, tested on held-out images: how `BEST_RATES` was chosen."""
     result = train_fusion(task, fusion, seed, profile, rate=rate, split="validation", **settings)
     return replace(result, config=result.config | {"rate": rate})
 
@@ -214,9 +221,9 @@ def fusion_rates(
 def fusion_search(
     setting: str, fusion: str, seed: int = 0, profile: str | Profile | None = None, **settings: Any
 ) -> Result:
-    """`fusions` (on Fashion-MNIST, but for "cues_longer") with one thing changed, named in `SETTINGS`.
+    """`train_fusion` with the changes in SETTINGS[setting], on Fashion-MNIST unless they name another task.
 
-    Raises ValueError for another name.
+    Raises ValueError for a setting that is not known.
     """
     check_choice("setting", setting, SETTINGS)
     result = train_fusion(
@@ -225,7 +232,7 @@ def fusion_search(
     return replace(result, config=result.config | {"setting": setting})
 
 
-def small_crossvit(task: str, fusion: str, size: Size, *, encoders: int | None = None, folded: bool = True) -> CrossViT:
+def small_crossvit(task: str, fusion: str, size: FusionSize, *, folded: bool = True) -> CrossViT:
     """A CrossViT for one of the `TASKS`, with fixed positions and Xavier's first weights, as in `small_vit`."""
     chosen = TASKS[task]
     model = CrossViT(
@@ -234,7 +241,7 @@ def small_crossvit(task: str, fusion: str, size: Size, *, encoders: int | None =
         size.widths,
         size.depths,
         size.heads,
-        encoders=size.encoders if encoders is None else encoders,
+        encoders=size.encoders,
         fusion=fusion,
         classes=chosen.classes,
         channels=1,
@@ -250,7 +257,15 @@ def small_crossvit(task: str, fusion: str, size: Size, *, encoders: int | None =
 def task_sets(
     task: str, train_images: int, test_images: int = 2000, *, seed: int = 0, split: str = "test"
 ) -> tuple[TensorDataset, TensorDataset]:
-    """What to train on and to test with: (view, ..., target) a sample. Test and validation sets never depend on the seed."""
+    """The training set, and the test or validation set, which does not depend on the seed: samples (view, ..., target).
+
+    Args:
+        task: a key of TASKS.
+        train_images: how many; of Fashion-MNIST all there are, if that is fewer.
+        test_images: how many.
+        seed: of the training images.
+        split: "test" or "validation".
+    """
     if task != "fashion":
         draw = hierarchical.letters if task == "letters" else hierarchical.cues
         drawn = draw("train", train_images, seed), draw(split, test_images)
@@ -266,12 +281,12 @@ def task_sets(
 def branch_accuracies(model: CrossViT, test_set: TensorDataset, batch_size: int = 500) -> dict[str, float]:
     """Accuracy (0 to 1) of the averaged logits, of S's head alone and of L's: "test_", "small_", "large_accuracy".
 
-    With two targets (pair, relation) those are of the relation, and "pair_..." of the pair. The model computes in eval
-    mode and is left in the mode it was in.
+    With two targets (pair, relation) these are accuracies of the relation, and "pair_test_accuracy" and so on are of
+    the pair. The model computes in eval mode and is left in the mode it was in.
     """
     device = next(model.parameters()).device
     batches = [take(test_set, indices, device) for indices in torch.arange(len(test_set)).split(batch_size)]
-    # Either one view for both branches, or one for each: (image, branch, class).
+    # One view for both branches, or one for each; the logits are (image, branch, class).
     with evaluating(model):
         logits = torch.cat([model.branch_logits(*batch[:-1])[0] for batch in batches])  # type: ignore[arg-type]
     targets = torch.cat([batch[-1] for batch in batches])

@@ -1,4 +1,4 @@
-"""What a run leaves behind: its settings, its numbers, and what it ran on."""
+"""The result of a run: its settings, its numbers, and the machine that it ran on, without host or user names."""
 
 import importlib.metadata
 import platform
@@ -11,19 +11,29 @@ from xattn_edu.machine import describe_machine
 from xattn_edu.training.history import History
 from xattn_edu.weights.description import ModelDescription
 
+ACCURACY = "test accuracy"
+
 
 @dataclass(frozen=True)
 class Result:
-    """One run: the trained model and what was measured. `record()` is what goes into its JSON."""
+    """One run: the trained model and its numbers. `record()` is the content of its JSON file."""
 
     config: dict[str, Any]  # every setting, seed and profile among them
     model: nn.Module
     history: History
-    accuracy: float  # the share of the test set that is right, 0 to 1
+    score: float  # the main one, a share of the test set from 0 to 1
     parameters: int
     macs: int  # multiply-accumulates for one example
-    more: dict[str, float] = field(default_factory=dict)  # other numbers that were measured
+    more: dict[str, float] = field(default_factory=dict)  # the other numbers
+    score_name: str = ACCURACY
     description: ModelDescription | None = None  # goes into the file of the model's weights, if they are stored
+
+    @property
+    def accuracy(self) -> float:
+        """The score, if it is an accuracy. Raises AttributeError, naming the score, if it is another one."""
+        if self.score_name != ACCURACY:
+            raise AttributeError(f"the main score of this run is {self.score_name}, not an accuracy: read `score`")
+        return self.score
 
     @property
     def seconds(self) -> float:
@@ -35,13 +45,16 @@ class Result:
 
     def __str__(self) -> str:
         return (
-            f"test accuracy {self.accuracy:.1%}, {self.parameters:,} parameters, {self.macs:,} MACs an example, "
+            f"{self.score_name} {self.score:.1%}, {self.parameters:,} parameters, {self.macs:,} MACs an example, "
             f"{self.seconds:.0f} s ({self.cpu_seconds / self.seconds:.1f} cores busy)"
         )
 
     def record(self) -> dict[str, Any]:
-        """Settings, numbers, versions, machine: all that is needed to run it again and compare."""
-        numbers = {"test_accuracy": self.accuracy, "parameters": self.parameters, "macs": self.macs}
+        """Settings, numbers, versions, machine: enough to repeat the run and compare.
+
+        The score is stored as "test_accuracy" whatever its name, so that all stored records have the same form.
+        """
+        numbers = {"test_accuracy": self.score, "parameters": self.parameters, "macs": self.macs}
         times = {"seconds": self.seconds, "cpu_seconds": self.cpu_seconds}
         packages = ("xattn-edu", "torch", "numpy", "accelerate")
         versions = {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in packages}

@@ -1,11 +1,11 @@
-"""Recipes on referring segmentation: reduced models find, in small scenes, the object that a sentence names.
+"""Recipes on referring segmentation: small models find, in small scenes, the object that a sentence names.
 
-What a model got from the words is measured twice over: on the test set as it is, and with the words taken away, either
-by giving each image the sentence of another one ("exchanged") or by putting its own words in any order ("disordered").
+Each model is tested on the test set as it is, with the sentence of another scene ("exchanged"), and with the words of
+the scene's own sentence in random order ("disordered"). The differences show what the model takes from the words.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -21,6 +21,13 @@ from xattn_edu.data.batches import take
 from xattn_edu.data.scenes import DEVIATION, KINDS, MEAN, Scenes
 from xattn_edu.experiments.fashion import xavier
 from xattn_edu.experiments.records import Result
+from xattn_edu.experiments.sizes import (
+    LAVT_FINER_SIZES,
+    LAVT_SIZES,
+    RECIPE_CHANGES,
+    REFERRING_SIZES,
+    ReferringSize,
+)
 from xattn_edu.machine import Profile, choose_profile, seed_everything
 from xattn_edu.measure import costs
 from xattn_edu.measure.overlaps import Overlaps, overlaps
@@ -36,81 +43,25 @@ from xattn_edu.training.loop import train
 from xattn_edu.weights.description import ModelDescription
 from xattn_edu.weights.language import load_bert, load_tokenizer, minilm_folder
 
-
-@dataclass(frozen=True)
-class Size:
-    """What a profile decides: the image encoder, the width where words and image meet, and how much is seen."""
-
-    image: int  # pixels
-    width: int  # of the image encoder's first stage; it doubles with each
-    depths: tuple[int, ...]
-    heads: tuple[int, ...]
-    window: int
-    patch: int
-    words: int  # width of the language encoder
-    fusion: int  # width of the decoder, Transformer or convolutions
-    scenes: int
-    epochs: int
-    word_layers: int = 2  # of the language encoder
-    positions: bool = False  # told to the image encoder, or found out by it
-    easy: float = 0.0  # share of the training sentences that only say what the referent itself looks like
-    xavier: bool = False  # LAVT's first weights: Xavier's instead of torch's
-    shut: bool = False  # LAVT's gates, at first: their second layer is 0
-    learning_rate: float = 1e-3
-    test_scenes: int = 2000
-
-
-SIZES = {
-    "ci": Size(64, 32, (1, 2, 2), (2, 4, 8), 8, 4, words=64, fusion=64, scenes=16_000, epochs=4),
-    "cpu": Size(64, 48, (2, 2, 4), (3, 6, 12), 8, 4, words=96, fusion=96, scenes=40_000, epochs=4),
-    "gpu": Size(96, 64, (2, 2, 6, 2), (2, 4, 8, 16), 6, 2, words=128, fusion=192, scenes=200_000, epochs=10),
-}
-# For LAVT and its rivals, all with the same encoders and budget. Nothing in LAVT knows where a pixel lies but what Swin's
-# padding tells; so small a Swin, trained from scratch, does not find it out in time: it is given positions. And a third
-# of the training sentences are the easiest, which are learned late otherwise. Both, and first weights that are torch's,
-# were chosen on validation scenes; `RECIPE_CHANGES` takes back one at a time, on the test's.
-# Profile cpu has patches of 2 pixels and four stages: masks are finer, and the grid of 8 x 8, which one window covers, has
-# four blocks after it has heard the words twice. Its learning rate is the best of three by the training loss after 1,000
-# steps; fewer easy sentences leave time for the hard ones (not compared).
-_LAVT: dict[str, Any] = {"word_layers": 1, "positions": True, "test_scenes": 1000}
-_FINER: dict[str, Any] = {"patch": 2, "width": 16, "depths": (1, 1, 4, 2), "heads": (1, 2, 4, 8), "fusion": 32}
-LAVT_SIZES = {
-    "ci": replace(SIZES["ci"], scenes=12_000, epochs=2, easy=1 / 3, **_LAVT),
-    "cpu": replace(SIZES["ci"], scenes=96_000, epochs=2, easy=1 / 6, learning_rate=2e-3, **_LAVT, **_FINER),
-    "gpu": replace(SIZES["gpu"], scenes=400_000, epochs=2, easy=1 / 3, **_LAVT),
-}
-RECIPE_CHANGES: dict[str, dict[str, Any]] = {
-    "no_positions": {"positions": False},
-    "no_easy_sentences": {"easy": 0.0},
-    "xavier": {"xavier": True},
-    "finer": _FINER,
-    "finer_and_faster": _FINER | {"learning_rate": 2e-3},
-    "finer_and_shut": _FINER | {"learning_rate": 2e-3, "shut": True},
-}
-# The finer model in ci's steps as well: are there more blocks to hear the words, is the language pathway worth more?
-FINER_SIZES = {name: replace(size, **RECIPE_CHANGES["finer_and_faster"]) for name, size in LAVT_SIZES.items()}
-# SIZES' profile ci and these numbers were chosen among six settings, one seed each, by mIoU on the first 1,000 test
-# scenes, not on scenes of their own. The differences were large (0.15 to 0.33), and other seeds have less than the one chosen with.
 RECIPE: dict[str, Any] = {"batch_size": 16, "weight_decay": 0.01, "warmup": 0.1, "clip": 1.0}
-LANGUAGE_ENCODERS = ("learned", "minilm")
 LENGTH = 20  # word pieces, [CLS] and [SEP] among them, as in LAVT
 
 
-def small_swin(size: Size) -> Swin:
-    """The reduced image encoder, the same for every model."""
+def small_swin(size: ReferringSize) -> Swin:
+    """The small image encoder, the same for every model."""
     return Swin(size.width, size.depths, size.heads, window=size.window, patch=size.patch, positions=size.positions)
 
 
-def small_decoder_fusion(size: Size, vocabulary: int) -> DecoderFusion:
-    """Words and image meet in a Transformer decoder behind the reduced image encoder."""
+def small_decoder_fusion(size: ReferringSize, vocabulary: int) -> DecoderFusion:
+    """A Transformer decoder behind the image encoder fuses words and image."""
     language = SmallBert(vocabulary, size.words, size.word_layers)
     model = DecoderFusion(small_swin(size), language, size.fusion, heads=4)
     xavier(model)
     return model
 
 
-def small_lavt(size: Size, vocabulary: int, **parts: bool) -> LAVT:
-    """Words and image meet after every stage of the reduced image encoder; `parts` as LAVT's switches."""
+def small_lavt(size: ReferringSize, vocabulary: int, **parts: bool) -> LAVT:
+    """LAVT, which fuses words and image after every stage of the image encoder; `parts` are its switches."""
     language = SmallBert(vocabulary, size.words, size.word_layers)
     model = LAVT(small_swin(size), language, decoder_width=size.fusion, **parts)
     if size.xavier:
@@ -122,7 +73,7 @@ def small_lavt(size: Size, vocabulary: int, **parts: bool) -> LAVT:
     return model
 
 
-MODELS: dict[str, Callable[[Size, int], nn.Module]] = {
+MODELS: dict[str, Callable[[ReferringSize, int], nn.Module]] = {
     "decoder_fusion": small_decoder_fusion,
     "lavt": small_lavt,
     "lavt_pwam": partial(small_lavt, language_pathway=False),
@@ -131,12 +82,31 @@ MODELS: dict[str, Callable[[Size, int], nn.Module]] = {
 }
 
 
+def learned_words(model: nn.Module, tokenizer: Tokenizer, size: ReferringSize, seed: int) -> Tokenizer:
+    """Leave the model its own small BERT, which is trained with it."""
+    return tokenizer
+
+
+def minilm_words(model: nn.Module, tokenizer: Tokenizer, size: ReferringSize, seed: int) -> PhraseBook:
+    """Give the model MiniLM's frozen word features with one trained linear layer; returns the book to tokenize with."""
+    book = minilm_book(size, seed)
+    model.language = FrozenWords(book, size.words)
+    return book
+
+
+# Each puts its language encoder into the model, if it is not there yet, and returns the tokenizer that belongs to it.
+LANGUAGE_ENCODERS: dict[str, Callable[[Any, Tokenizer, ReferringSize, int], Tokenizer | PhraseBook]] = {
+    "learned": learned_words,
+    "minilm": minilm_words,
+}
+
+
 def referring_segmentation(
     model: str = "decoder_fusion",
     seed: int = 0,
     profile: str | Profile | None = None,
     *,
-    sizes: dict[str, Size] = SIZES,
+    sizes: dict[str, ReferringSize] = REFERRING_SIZES,
     language: str = "learned",
     train_scenes: int | None = None,
     test_scenes: int | None = None,
@@ -145,69 +115,79 @@ def referring_segmentation(
     device: str = "auto",
     progress: bool = True,
 ) -> Result:
-    """Train a reduced model on referring scenes, language encoder and all, from scratch, and test what it uses.
+    """Train a small model on referring scenes from scratch, and test what it takes from image and words.
 
-    The training scenes are drawn by the seed; the test's are always the same. With language="minilm" the language
-    encoder is not trained: what MiniLM says of each sentence is looked up, and one linear layer learns to read it.
-    `sizes` are SIZES (notebook 10), LAVT_SIZES or FINER_SIZES (notebook 12). The result's accuracy is the share of
-    expressions found with an IoU of one half at least; `more` has the other scores (see `scores`). Raises ValueError
-    for a model's name or language encoder that is not known, ModuleNotFoundError if MiniLM is not installed.
+    The result's score is P@0.5, the share of expressions whose mask has an IoU of one half or more; `more` has the
+    other scores (see `scores`).
+
+    Args:
+        model: a key of MODELS.
+        seed: of the training scenes, their order, and the first weights; the test scenes are always the same.
+        profile: a row of `sizes`.
+        sizes: REFERRING_SIZES (notebook 10), LAVT_SIZES or LAVT_FINER_SIZES (notebook 12).
+        language: "learned" or "minilm", a key of LANGUAGE_ENCODERS.
+        train_scenes, test_scenes, epochs: instead of the profile's.
+        checkpoint, device, progress: as in `train`.
+
+    Raises ValueError for an unknown model or language encoder, ModuleNotFoundError if MiniLM is not installed.
     """
     profile = choose_profile(profile)
     check_choice("model", model, MODELS)
     check_choice("language", language, LANGUAGE_ENCODERS)
-    size = sizes[profile.name]
-    count = size.scenes if train_scenes is None else train_scenes
-    test_scenes = size.test_scenes if test_scenes is None else test_scenes
-    epochs = size.epochs if epochs is None else epochs
+    given: dict[str, Any] = {"train_scenes": train_scenes, "test_scenes": test_scenes, "epochs": epochs}
+    size = replace(sizes[profile.name], **{name: number for name, number in given.items() if number is not None})
     seed_everything(seed)
-    tokenizer: Tokenizer | PhraseBook = build_tokenizer(referring_scenes.vocabulary("english"))
+    tokenizer = build_tokenizer(referring_scenes.vocabulary("english"))
     network = MODELS[model](size, len(tokenizer))
-    if language == "minilm":
-        tokenizer = minilm_book(count, seed, size, test_scenes)
-        network.language = FrozenWords(tokenizer, size.words)
-    train_set = training_set(tokenizer, count, seed, size)
+    words = LANGUAGE_ENCODERS[language](network, tokenizer, size, seed)
+    recorded = {name: value for name, value in asdict(size).items() if name not in ("heads", "window")}
+    config = {"model": model, "seed": seed, "profile": profile.name} | recorded | {"language": language}
+    return _run(network, words, size, config, {"device": device, "checkpoint": checkpoint, "progress": progress})
+
+
+def _run(
+    network: nn.Module,
+    tokenizer: Tokenizer | PhraseBook,
+    size: ReferringSize,
+    config: dict[str, Any],
+    settings: dict[str, Any],
+) -> Result:
+    """Train and test. `config` is the record's part on model, seed and size, `settings` are `train`'s."""
+    train_set = training_set(tokenizer, size.train_scenes, config["seed"], size)
     counted = costs.count(network, *batch_of(train_set, torch.arange(1))[:3])
     history = train(
         network,
         train_set,
-        epochs=epochs,
-        seed=seed,
+        epochs=size.epochs,
+        learning_rate=size.learning_rate,
+        seed=config["seed"],
         loss=dice_loss,
         augment=standardise,
-        device=device,
-        checkpoint=checkpoint,
-        progress=progress,
-        learning_rate=size.learning_rate,
+        **settings,
         **RECIPE,
     )
-    found = scores(network, tokenizer, test_scenes, size.image)
+    found = scores(network, tokenizer, size.test_scenes, size.image)
     return Result(
-        config={"model": model, "seed": seed, "profile": profile.name, "image": size.image, "patch": size.patch}
-        | {"width": size.width, "depths": size.depths, "words": size.words, "fusion": size.fusion, "epochs": epochs}
-        | {"word_layers": size.word_layers, "positions": size.positions, "easy": size.easy}
-        | {"xavier": size.xavier, "shut": size.shut}
-        | {"language": language, "train_scenes": count, "test_scenes": test_scenes, "steps": int(history["step"][-1])}
-        | {"learning_rate": size.learning_rate}
-        | RECIPE,
+        config=config | RECIPE | {"steps": int(history["step"][-1])},
         model=network,
         history=history,
-        accuracy=found.pop("P@0.5"),
+        score=found.pop("P@0.5"),
+        score_name="P@0.5",
         parameters=counted.parameters,
         macs=counted.macs,
         more=found,
-        description=describe(model, size, len(tokenizer)) if language == "learned" else None,
+        description=describe(config["model"], size, len(tokenizer)) if config["language"] == "learned" else None,
     )
 
 
 lavt_ablation = partial(referring_segmentation, sizes=LAVT_SIZES)
-lavt_finer = partial(referring_segmentation, sizes=FINER_SIZES)
+lavt_finer = partial(referring_segmentation, sizes=LAVT_FINER_SIZES)
 
 
 def lavt_recipe(change: str, seed: int = 0, profile: str | Profile | None = None, **settings: Any) -> Result:
-    """LAVT with one thing in its recipe changed, a key of RECIPE_CHANGES: what the choices of LAVT_SIZES are worth.
+    """LAVT with one change of its recipe, a key of RECIPE_CHANGES: the effect of each choice in LAVT_SIZES.
 
-    `settings` are `referring_segmentation`'s. Raises ValueError for a change that is not known.
+    `settings` are those of `referring_segmentation`. Raises ValueError for a change that is not known.
     """
     check_choice("change", change, RECIPE_CHANGES)
     sizes = {name: replace(size, **RECIPE_CHANGES[change]) for name, size in LAVT_SIZES.items()}
@@ -215,8 +195,8 @@ def lavt_recipe(change: str, seed: int = 0, profile: str | Profile | None = None
     return replace(result, config={"change": change} | result.config)
 
 
-def training_set(tokenizer: Tokenizer | PhraseBook, count: int, seed: int, size: Size) -> TensorDataset:
-    """`count` training scenes, all kinds of sentences equally often, but for the share of easy ones."""
+def training_set(tokenizer: Tokenizer | PhraseBook, count: int, seed: int, size: ReferringSize) -> TensorDataset:
+    """`count` training scenes: a share `size.easy` of easy sentences, and in the others every kind equally often."""
     parts = [
         scene_set(referring_scenes.scenes("train", part, seed, size=size.image, kinds=kinds), tokenizer).tensors
         for part, kinds in _lots(count, size)
@@ -224,24 +204,24 @@ def training_set(tokenizer: Tokenizer | PhraseBook, count: int, seed: int, size:
     return TensorDataset(*(torch.cat(tensors) for tensors in zip(*parts)))
 
 
-def _lots(count: int, size: Size) -> list[tuple[int, Sequence[str]]]:
+def _lots(count: int, size: ReferringSize) -> list[tuple[int, Sequence[str]]]:
     easy = round(size.easy * count)
     return [(part, kinds) for part, kinds in ((count - easy, KINDS), (easy, ("attribute",))) if part]
 
 
-def minilm_book(count: int, seed: int, size: Size, test_scenes: int) -> PhraseBook:
-    """What MiniLM says of every sentence that a run trains on or is tested with."""
-    folder = minilm_folder()
-    drawn = [referring_scenes.scene_layouts("train", part, seed, kinds=kinds)[1] for part, kinds in _lots(count, size)]
+def minilm_book(size: ReferringSize, seed: int) -> PhraseBook:
+    """MiniLM's word features for every sentence that a run is trained on or tested with."""
+    folder, lots = minilm_folder(), _lots(size.train_scenes, size)
+    drawn = [referring_scenes.scene_layouts("train", part, seed, kinds=kinds)[1] for part, kinds in lots]
     drawn += [
-        referring_scenes.scene_layouts(split, test_scenes)[1] for split in ("test", "unseen_words", "unseen_pairs")
+        referring_scenes.scene_layouts(split, size.test_scenes)[1] for split in ("test", "unseen_words", "unseen_pairs")
     ]
     test = drawn[-3]
     return PhraseBook(chain(*drawn, disordered(test)), load_bert(folder), load_tokenizer(folder), LENGTH)
 
 
 def scores(model: nn.Module, tokenizer: Tokenizer | PhraseBook, count: int, size: int) -> dict[str, float]:
-    """oIoU, mIoU and P@X on the test scenes; mIoU of each kind of expression, on the held-out splits, without words."""
+    """oIoU, mIoU and P@X on test scenes; mIoU of each kind of expression, of changed sentences, on held-out splits."""
     test = referring_scenes.scenes("test", count, size=size)
     found = evaluate(model, scene_set(test, tokenizer))
     numbers = {"oIoU": found.oiou, "mIoU": found.miou}
@@ -258,10 +238,10 @@ def scores(model: nn.Module, tokenizer: Tokenizer | PhraseBook, count: int, size
 def scene_set(
     scenes: Scenes, tokenizer: Tokenizer | PhraseBook, sentences: Sequence[str] | None = None
 ) -> TensorDataset:
-    """Scenes to train on or test with: (image uint8, ids, mask of the words, mask of the referent) a sample.
+    """Scenes to train on or test with: samples (image uint8, ids, mask of the words, mask of the referent).
 
-    Images (3, size, size) stay bytes, a quarter of the memory; `standardise` them where they are used. `sentences`
-    take the place of the scenes' own.
+    Images (3, size, size) stay bytes, which take a quarter of the memory; `standardise` turns a batch into numbers.
+    `sentences` replace the scenes' own.
     """
     ids, mask = tokenizer(scenes.sentences if sentences is None else sentences, LENGTH)
     images = torch.from_numpy(scenes.images).permute(0, 3, 1, 2)
@@ -269,7 +249,7 @@ def scene_set(
 
 
 def standardise(images: Tensor) -> Tensor:
-    """Bytes as numbers of mean about 0 and deviation about 1."""
+    """Bytes as numbers with a mean of about 0 and a deviation of about 1."""
     return (images.float() - MEAN) / DEVIATION
 
 
@@ -281,7 +261,7 @@ def batch_of(samples: TensorDataset, indices: Tensor, device: torch.device | str
 
 @torch.no_grad()
 def evaluate(model: nn.Module, samples: TensorDataset, batch_size: int = 100) -> Overlaps:
-    """The overlap of each predicted mask with the referent, in eval mode; the model is left in the mode it was in."""
+    """The overlap of each predicted mask with the referent, computed in eval mode; the model keeps its own mode."""
     device, found = next(model.parameters()).device, []
     with evaluating(model):
         for indices in torch.arange(len(samples)).split(batch_size):
@@ -291,17 +271,17 @@ def evaluate(model: nn.Module, samples: TensorDataset, batch_size: int = 100) ->
 
 
 def exchanged(sentences: Sequence[str]) -> list[str]:
-    """Each scene with the sentence of the next one: what is found now was found without listening."""
+    """For each scene the sentence of the next one: a model that uses its words can no longer find the referent."""
     return [*sentences[1:], sentences[0]]
 
 
 def disordered(sentences: Sequence[str], seed: int = 0) -> list[str]:
-    """Each sentence with its words in any order: nothing is left of "left of the tree" but the words."""
+    """Each sentence with its words in random order: the order of "left of the tree" is lost, its words are not."""
     draw = np.random.default_rng(seed)
     return [" ".join(draw.permutation(sentence.split())) for sentence in sentences]
 
 
-def describe(model: str, size: Size, vocabulary: int) -> ModelDescription:
+def describe(model: str, size: ReferringSize, vocabulary: int) -> ModelDescription:
     """What the weights of MODELS[model], built with this size and a vocabulary of so many ids, say of themselves."""
     image_encoder = {"width": size.width, "depths": [*size.depths], "heads": [*size.heads], "window": size.window}
     image_encoder |= {"patch": size.patch, "positions": size.positions}

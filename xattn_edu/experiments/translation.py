@@ -1,8 +1,7 @@
-"""Recipes on the translation of dates and numbers: what cross-attention does, and what a bottleneck cannot."""
+"""Recipes on the translation of dates and numbers, with cross-attention and through a bottleneck of one vector."""
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from xattn_edu.data import translation
 from xattn_edu.experiments.records import Result
+from xattn_edu.experiments.sizes import TRANSLATION_SIZES, TranslationSize
 from xattn_edu.machine import Profile, choose_profile, seed_everything
 from xattn_edu.measure import costs
 from xattn_edu.models.decoding import greedy_decode
@@ -19,31 +19,13 @@ from xattn_edu.models.transformer import Transformer
 from xattn_edu.shapes import check_choice
 from xattn_edu.training.loop import train
 
-
-@dataclass(frozen=True)
-class Size:
-    """What a profile decides: the model, how many pairs it sees, and how often."""
-
-    width: int
-    depth: int
-    heads: int
-    hidden: int
-    pairs: int
-    epochs: int
-
-
-SIZES = {
-    "ci": Size(width=64, depth=2, heads=4, hidden=128, pairs=80_000, epochs=3),
-    "cpu": Size(width=96, depth=3, heads=4, hidden=192, pairs=120_000, epochs=4),
-    "gpu": Size(width=192, depth=4, heads=8, hidden=512, pairs=400_000, epochs=10),
-}
 RECIPE: dict[str, Any] = {"batch_size": 128, "learning_rate": 4e-3, "weight_decay": 0.0, "warmup": 0.1, "clip": 1.0}
 
 
 class Bottleneck(Transformer):
-    """The Transformer with the whole source squeezed into one vector, the mean of what its encoder says.
+    """The Transformer with the whole source in one vector, the mean of the encoder's outputs.
 
-    Cross-attention with one key has nothing to choose: its weight is 1, and every step of the decoder reads the same.
+    Cross-attention has only one key: its weight is always 1, and every step of the decoder reads the same vector.
     """
 
     def encode(self, source: Tensor, return_weights: bool = False) -> tuple[Tensor, Tensor, list[Tensor]]:
@@ -69,11 +51,20 @@ def translate(
 ) -> Result:
     """Train a small Transformer, or its "bottleneck", to write dates and numbers in ISO form; test by exact match.
 
-    The pairs are drawn by the seed; the test's are always the same. The result's `more` has the share of numbers that
-    are right for each number of digits. Raises ValueError for another model's name and an unknown profile.
+    The result's `more` has the share of right numbers for each number of digits.
+
+    Args:
+        model: a key of MODELS.
+        seed: of the training pairs, their order, and the first weights; the test pairs are always the same.
+        profile: a row of TRANSLATION_SIZES.
+        train_pairs, epochs: instead of the profile's.
+        test_pairs: how many pairs to test with, and how many numbers for `more`.
+        checkpoint, device, progress: as in `train`.
+
+    Raises ValueError for another model's name and an unknown profile.
     """
     profile = choose_profile(profile)
-    size = SIZES[profile.name]
+    size = TRANSLATION_SIZES[profile.name]
     check_choice("model", model, MODELS)
     pairs = size.pairs if train_pairs is None else train_pairs
     epochs = size.epochs if epochs is None else epochs
@@ -98,25 +89,23 @@ def translate(
     )
     return Result(
         config={"model": model, "seed": seed, "profile": profile.name, "train_pairs": pairs, "test_pairs": test_pairs}
-        | {"width": size.width, "depth": size.depth, "epochs": epochs}
-        | RECIPE
-        | {"steps": int(history["step"][-1])},
+        | {"width": size.width, "depth": size.depth, "epochs": epochs, **RECIPE, "steps": int(history["step"][-1])},
         model=network,
         history=history,
-        accuracy=history["exact match"][-1],
+        score=history["exact match"][-1],
         parameters=counted.parameters,
         macs=counted.macs,
         more=by_digits(numbers, exact_matches(network, numbers)),
     )
 
 
-def small_transformer(model: str, size: Size) -> Transformer:
-    """A Transformer or Bottleneck for the task's vocabulary, without dropout: there is more data than it can learn."""
+def small_transformer(model: str, size: TranslationSize) -> Transformer:
+    """A Transformer or Bottleneck for the task's vocabulary, without dropout: the data is too much to overfit."""
     return MODELS[model](len(translation.VOCABULARY), size.width, size.depth, size.heads, size.hidden, dropout=0.0)
 
 
 def exact_matches(model: Transformer, pairs: Sequence[translation.Pair], batch_size: int = 500) -> list[bool]:
-    """Whether the whole of each answer is right, written greedily: one wrong digit makes it wrong."""
+    """Whether each answer, decoded greedily, is right as a whole: one wrong digit makes it wrong."""
     source = translation.encode([pair.source for pair in pairs], translation.SOURCE_LENGTH)
     device = next(model.parameters()).device
     answers: list[str] = []

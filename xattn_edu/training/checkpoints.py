@@ -3,6 +3,7 @@
 import functools
 import json
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,34 +11,55 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-if TYPE_CHECKING:
-    from accelerate import Accelerator
 from xattn_edu.files import write_atomically
 
-FORMAT = "xattn_edu training 2"  # what a checkpoint calls itself
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+FORMAT = "xattn_edu training 2"  # stands in the header of every checkpoint
+
+
+@dataclass
+class Progress:
+    """How far a run is."""
+
+    rows: list[dict[str, float]]  # of the history, one for each finished epoch
+    step: int  # steps done
+    totals: Tensor  # of the unfinished epoch: loss, right answers, samples
 
 
 class Checkpoint:
-    """The file a run is continued from: tensors of model and optimizer, and in its header all the rest."""
+    """The file a run is continued from: tensors of model and optimizer, and everything else in its header.
 
-    def __init__(self, path: str | Path | None, settings: dict[str, Any], model: nn.Module, train_set: Any):
-        self.path = None if path is None else Path(path)
-        if self.path is not None:
-            self.run = settings | {"data": _describe_data(train_set)} | _describe_model(model)
+    `path` None is no checkpoint; `every` is the number of steps between two of them, None for the end of each epoch
+    only. Raises ValueError for a path that cannot be written and an `every` below 1.
+    """
 
-    def save(
-        self,
-        accelerator: "Accelerator",
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        rows: list[dict[str, float]],
-        step: int,
-        totals: Tensor,
-    ) -> None:
-        """Write everything a run is continued from; not, though, when its loss is no number any more."""
+    def __init__(
+        self, path: str | Path | None, every: int | None, settings: dict[str, Any], model: nn.Module, train_set: Any
+    ):
+        if every is not None and every < 1:
+            raise ValueError(f"checkpoint_every must be 1 step or more, given {every}")
+        self.path, self.every = None if path is None else Path(path), every
         if self.path is None:
             return
-        totals = accelerator.reduce(totals)
+        if not self.path.parent.is_dir():
+            raise ValueError(f"the folder of checkpoint={str(path)!r} does not exist: create it first")
+        if self.path.is_dir():
+            raise ValueError(f"checkpoint={str(path)!r} is a folder: name a file in it")
+        self.run = settings | {"data": _describe_data(train_set)} | _describe_model(model)
+
+    def is_due(self, step: int) -> bool:
+        """Whether `every` divides the number of steps done."""
+        return self.every is not None and step % self.every == 0
+
+    def save(
+        self, accelerator: "Accelerator", model: nn.Module, optimizer: torch.optim.Optimizer, done: Progress
+    ) -> None:
+        """Write the file, unless the loss is no longer finite: such a run cannot be continued."""
+        if self.path is None:
+            return
+        totals = accelerator.reduce(done.totals)
         if accelerator.is_main_process and totals[0].isfinite():
             from safetensors.torch import save
 
@@ -46,15 +68,15 @@ class Checkpoint:
                 tensors |= {f"optimizer.{number}.{name}": tensor for name, tensor in state.items()}
             tensors["totals"] = totals
             tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-            state = json.dumps({"run": self.run, "step": step, "history": rows})
+            state = json.dumps({"run": self.run, "step": done.step, "history": done.rows})
             checksum = str(_checksum(tensors, state))
             write_atomically(self.path, save(tensors, {"format": FORMAT, "state": state, "checksum": checksum}))
         accelerator.wait_for_everyone()
 
-    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[list[dict[str, float]], int, Tensor]:
-        """Put model and optimizer where they were; (rows of the history, steps done, totals of the epoch)."""
+    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+        """Give model and optimizer the state in the file, if there is one; raise ValueError if it is another run's."""
         if self.path is None or not self.path.exists():
-            return [], 0, torch.zeros(3)
+            return Progress([], 0, torch.zeros(3))
         state, tensors = self._read()
         there, here = state["run"], self.run
         if there != here:
@@ -64,34 +86,35 @@ class Checkpoint:
                 f"the checkpoint {self.path} belongs to another run ({differences}{'; ...' * (len(names) > 5)}): "
                 "use the same settings, or another file name, or delete the file to start anew"
             )
-        model.load_state_dict({name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")})
+        weights = {name: tensor for name, tensor in tensors.items() if name.startswith("model.")}
+        model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in weights.items()})
         states: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             if name.startswith("optimizer."):
                 _, number, key = name.split(".")
                 states.setdefault(int(number), {})[key] = tensor
         optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
-        return state["history"], state["step"], tensors["totals"]
+        return Progress(state["history"], state["step"], tensors["totals"])
 
     def _read(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         from safetensors import SafetensorError, safe_open
 
-        remedy = "delete it (or move it away) to start anew, or name another file"
+        fix = "delete it (or move it away) to start anew, or name another file"
         try:
             with safe_open(str(self.path), framework="pt") as file:
                 metadata, names = file.metadata() or {}, file.keys()
                 tensors = {name: file.get_tensor(name).clone() for name in names}
         except (SafetensorError, OSError) as error:
-            raise ValueError(f"the checkpoint {self.path} is damaged or no checkpoint ({error}): {remedy}") from error
+            raise ValueError(f"the checkpoint {self.path} is damaged or no checkpoint ({error}): {fix}") from error
         if metadata.get("format") != FORMAT:
-            raise ValueError(f"{self.path} is not a checkpoint of this training loop: {remedy}")
+            raise ValueError(f"{self.path} is not a checkpoint of this training loop: {fix}")
         if metadata.get("checksum") != str(_checksum(tensors, metadata.get("state", ""))):
-            raise ValueError(f"the checkpoint {self.path} is damaged (its checksum does not match): {remedy}")
+            raise ValueError(f"the checkpoint {self.path} is damaged (its checksum does not match): {fix}")
         return json.loads(metadata["state"]), tensors
 
 
 def name_of(function: Any) -> str:
-    """What a checkpoint remembers of a function: its name, and what a partial has fixed."""
+    """How a checkpoint describes a function: by its name, and the arguments that a partial has fixed."""
     if isinstance(function, functools.partial):
         fixed = [repr(value) for value in function.args] + [
             f"{key}={value!r}" for key, value in function.keywords.items()
@@ -101,7 +124,7 @@ def name_of(function: Any) -> str:
 
 
 def _describe_model(model: nn.Module) -> dict[str, str]:
-    """Shapes of all tensors and the numbers its modules were built with (heads, rates), by name."""
+    """Shapes of all tensors, and the numbers its modules were built with (heads, rates), keyed by name."""
     described = {}
     for path, module in model.named_modules():
         for name, value in vars(module).items():

@@ -1,20 +1,16 @@
-"""What happened in training, a row an epoch."""
+"""The history of a training, one row an epoch."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass
 class History:
-    """What happened in training, a row an epoch: loss, accuracy, seconds, and whatever was evaluated."""
+    """One row an epoch: loss, accuracy, seconds, and the numbers that were evaluated."""
 
     rows: list[dict[str, float]] = field(default_factory=list)
 
     def __getitem__(self, column: str) -> list[float]:
-        """The numbers of a column, for the epochs that have one. Raises KeyError, naming the columns there are."""
+        """The numbers of a column, for the epochs that have one. Raises KeyError, naming all columns, for others."""
         if column not in self.columns:
             raise KeyError(f"no column {column!r}: the history has {', '.join(self.columns) or 'no rows yet'}")
         return [row[column] for row in self.rows if column in row]
@@ -34,9 +30,9 @@ class History:
         return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths)) for line in table)
 
     def curves(self, *columns: str) -> dict[str, tuple[list[float], list[float]]]:
-        """{column: (epochs, numbers)} for `plots.learning_curves`; all accuracies, or else the loss, by default.
+        """{column: (epochs, numbers)} for `plots.learning_curves`; by default all accuracies, or else the loss.
 
-        Raises KeyError, naming the columns there are, for an unknown column.
+        Raises KeyError, naming all columns, for another name.
         """
         columns = columns or tuple(name for name in self.columns if "accuracy" in name) or ("loss",)
         return {name: ([row["epoch"] for row in self.rows if name in row], self[name]) for name in columns}

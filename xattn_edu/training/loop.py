@@ -1,8 +1,8 @@
 """One training loop for the whole course, short enough to read.
 
-It runs on one CPU core or several GPUs (Hugging Face's accelerate sees to devices, mixed precision and processes), and
-it can be interrupted: whatever is random in a step is a function of (seed, step), so a run continued from its
-checkpoint ends with the same bits as one that was never stopped.
+It runs on one CPU core or several GPUs: Hugging Face's accelerate handles devices, mixed precision and processes. It
+can be interrupted: everything random in a step is a function of (seed, step), so a run that is continued from its
+checkpoint ends with the same bits as a run that was never stopped.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,18 +20,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import TensorDataset
 
-from xattn_edu.machine import choose_device, precision_on, seed_everything
-from xattn_edu.models.layers import evaluating
-from xattn_edu.training.checkpoints import Checkpoint, name_of
+from xattn_edu.data.batches import Samples, epoch_batches, take
+from xattn_edu.machine import choose_device, precision_on, seed_everything, seed_from
+from xattn_edu.training.checkpoints import Checkpoint, Progress
+from xattn_edu.training.history import History
+from xattn_edu.training.recipe import Recipe, check_data
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-from xattn_edu.data.batches import Samples, epoch_batches, seed_from, take
-from xattn_edu.training.history import History
 
 
+# Longer than 60 lines: each of its parameters has a line in the signature and one in the list.
 def train(
     model: nn.Module,
     train_set: Samples,
@@ -50,102 +51,139 @@ def train(
     checkpoint: str | Path | None = None,
     checkpoint_every: int | None = None,
     progress: bool = True,
-) -> "History":
+) -> History:
     """Train `model` in place with AdamW; it comes back in eval mode, on the device it was trained on.
 
-    An item of `train_set` is (input, ..., target): the loss is `loss(model(input, ...), target)`, its mean over the
-    batch. `augment` changes the batch of first inputs. The learning rate rises over the first `warmup` share of all
-    steps and falls to zero along a cosine; gradients longer than `clip` are shortened to it. `evaluate(model)` gives
-    numbers for the history, every `evaluate_every` epochs and after the last.
+    Under `accelerate launch` every process takes its share of each batch. On a CPU, a run that is continued from its
+    checkpoint ends with the same bits as a run without the interruption.
 
-    `checkpoint` is a file (.safetensors): written after each epoch and every `checkpoint_every` steps; if it is there
-    already, training continues from it, to the same bits on a CPU as without the interruption. `seed` fixes the order
-    of the samples and all chance in the steps (the generators of torch, NumPy and Python are seeded in each). Under
-    `accelerate launch` every process takes its share of each batch of `batch_size`.
+    Args:
+        model: called as `model(input, ...)` with the batch.
+        train_set: its items are (input, ..., target).
+        epochs: passes over `train_set`.
+        batch_size: samples of a step, over all processes.
+        learning_rate: the highest; the rate rises to it during `warmup` and then falls to zero along a cosine.
+        weight_decay: AdamW's, of weight matrices only.
+        warmup: share of all steps in which the learning rate rises, from 0 to below 1.
+        clip: gradients longer than this are shortened to it; None for no clipping.
+        seed: of the order of the samples and of all that is random in a step (torch, NumPy and Python).
+        loss: `loss(model(input, ...), target)` is the mean loss over the batch.
+        augment: changes the batch of first inputs.
+        evaluate: `evaluate(model)` returns {name: number} for the history.
+        evaluate_every: epochs between evaluations; the last epoch is always evaluated.
+        device: "auto" is CUDA, then MPS, then the CPU.
+        checkpoint: a file (.safetensors), written after each epoch; if it exists, training continues from it.
+        checkpoint_every: steps after which the checkpoint is written as well.
+        progress: whether to show a bar, in notebooks and terminals.
 
-    Raises ValueError, before any work, for arguments that make no sense, labels that the model has no class for (where
-    they are in memory and the loss is cross-entropy), and a checkpoint that is damaged or belongs to another run; FloatingPointError when the loss is no longer finite.
+    Raises, before any work, ValueError for arguments that make no sense, for labels that the model has no class for (if
+    they are in memory and the loss is cross-entropy), and for a checkpoint that is damaged or belongs to another run;
+    FloatingPointError when the loss is no longer finite.
     """
-    _check(model, train_set, epochs, batch_size, learning_rate, weight_decay, warmup, clip, seed)
-    _check_rest(evaluate_every, checkpoint, checkpoint_every)
-    _check_labels(model, train_set, loss)
+    recipe = Recipe(epochs, batch_size, learning_rate, weight_decay, warmup, clip, seed, loss, augment)
+    if evaluate_every < 1:
+        raise ValueError(f"evaluate_every must be 1 epoch or more, given {evaluate_every}")
+    check_data(model, train_set, loss)
     device = choose_device(device)
-    settings = {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "weight_decay": weight_decay,
-        "warmup": warmup,
-        "clip": clip,
-        "seed": seed,
-        "loss": name_of(loss),
-        "augment": name_of(augment),
-    }
-    saved = Checkpoint(checkpoint, settings, model, train_set)
+    saved = Checkpoint(checkpoint, checkpoint_every, recipe.described(), model, train_set)
 
     optimizer: torch.optim.Optimizer = adamw(model, learning_rate, weight_decay)
-    rows, step, totals = saved.load(model, optimizer)
-    history = History(rows)
+    done = saved.load(model, optimizer)
     accelerator = _accelerator(device)
-    rank, processes = accelerator.process_index, accelerator.num_processes
-    batches_per_epoch = math.ceil(len(train_set) / batch_size)
-    steps = epochs * batches_per_epoch
-    totals = totals.to(accelerator.device) * accelerator.is_main_process  # of the epoch: loss, right answers, samples
-    clock = _Clock(history)
+    done.totals = done.totals.to(accelerator.device) * accelerator.is_main_process
+    with _chance_restored(), _prepared(accelerator, model, optimizer) as (network, optimizer):
+        run = _Run(recipe, model, train_set, accelerator, network, optimizer, done, saved)
+        with _bar(done.step, run.steps, progress and accelerator.is_main_process) as bar:
+            _fit(run, evaluate, evaluate_every, bar)
+    return History(done.rows)
 
-    with (
-        _chance_restored(),
-        _prepared(accelerator, model, optimizer) as (network, optimizer),
-        _bar(step, steps, progress and accelerator.is_main_process) as bar,
-    ):
-        for epoch in range(step // batches_per_epoch, epochs):
-            for indices in epoch_batches(len(train_set), batch_size, seed, epoch)[step % batches_per_epoch :]:
-                seed_everything(seed_from(seed, "step", step, rank))
-                share = indices[rank::processes]
-                weight = len(share) * processes / len(indices)  # 0 for a process that the last batch left without
-                *inputs, target = take(train_set, share if len(share) else indices[:1], accelerator.device)
-                if augment is not None:
-                    inputs[0] = augment(inputs[0])
 
-                output = network(*inputs)
-                value = loss(output, target)
-                accelerator.backward(value * weight)
-                if clip is not None:
-                    accelerator.clip_grad_norm_(network.parameters(), clip)
-                for group in optimizer.param_groups:
-                    group["lr"] = learning_rate * cosine_schedule(step, steps, warmup)
-                optimizer.step()
-                optimizer.zero_grad()
+@dataclass
+class _Run:
+    """One run of training: what a step needs, and what it changes."""
 
-                totals += torch.stack([value.detach(), _right(output, target), torch.ones_like(value)]) * len(share)
-                step += 1
-                bar.update()
-                if checkpoint_every and step % checkpoint_every == 0 and step % batches_per_epoch:
-                    saved.save(accelerator, model, optimizer, history.rows, step, totals)
+    recipe: Recipe
+    model: nn.Module
+    train_set: Samples
+    accelerator: "Accelerator"
+    network: nn.Module  # the model as accelerate prepared it
+    optimizer: torch.optim.Optimizer
+    done: Progress
+    saved: Checkpoint
 
-            loss_sum, right, samples = accelerator.reduce(totals).tolist()
-            totals.zero_()
-            if not math.isfinite(loss_sum):
-                raise FloatingPointError(
-                    f"the loss is {loss_sum} in epoch {epoch + 1}: lower learning_rate={learning_rate:g}, or look for NaN in "
-                    "the inputs (and delete the checkpoint, if there is one, before training with other settings)"
-                )
-            row = {"epoch": epoch + 1, "step": step, "loss": loss_sum / samples}
-            row |= {} if math.isnan(right) else {"accuracy": right / samples}
-            if evaluate is not None and ((epoch + 1) % evaluate_every == 0 or epoch + 1 == epochs):
-                row |= _evaluated(evaluate(model), row)
-                model.train()
-            history.rows.append(row | clock.read())
-            shown = {name: f"{number:.3f}" for name, number in row.items() if name not in ("epoch", "step")}
-            bar.set_postfix(shown, refresh=epoch + 1 == epochs)
-            saved.save(accelerator, model, optimizer, history.rows, step, totals)
-    return history
+    @property
+    def batches_per_epoch(self) -> int:
+        return math.ceil(len(self.train_set) / self.recipe.batch_size)
+
+    @property
+    def steps(self) -> int:
+        return self.recipe.epochs * self.batches_per_epoch
+
+    def step(self, indices: Tensor) -> None:
+        """Train on one batch. Everything random in it depends on the seed, the step's number and the process alone."""
+        recipe, done = self.recipe, self.done
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        seed_everything(seed_from(recipe.seed, "step", done.step, rank))
+        share = indices[rank::processes]
+        weight = len(share) * processes / len(indices)  # 0 for a process that the last batch left without samples
+        *inputs, target = take(self.train_set, share if len(share) else indices[:1], self.accelerator.device)
+        if recipe.augment is not None:
+            inputs[0] = recipe.augment(inputs[0])
+
+        output = self.network(*inputs)
+        loss = recipe.loss(output, target)
+        self.accelerator.backward(loss * weight)
+        if recipe.clip is not None:
+            self.accelerator.clip_grad_norm_(self.network.parameters(), recipe.clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = recipe.learning_rate * cosine_schedule(done.step, self.steps, recipe.warmup)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+        done.totals += torch.stack([loss.detach(), _right(output, target), torch.ones_like(loss)]) * len(share)
+        done.step += 1
+
+    def finish_epoch(self, epoch: int) -> dict[str, float]:
+        """The epoch's row: its mean loss and accuracy. Raises FloatingPointError if the loss is not finite."""
+        loss, right, samples = self.accelerator.reduce(self.done.totals).tolist()
+        self.done.totals.zero_()
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss is {loss} in epoch {epoch}: lower learning_rate={self.recipe.learning_rate:g}, or look for "
+                "NaN in the inputs (and delete the checkpoint, if there is one, before training with other settings)"
+            )
+        row = {"epoch": epoch, "step": self.done.step, "loss": loss / samples}
+        return row | ({} if math.isnan(right) else {"accuracy": right / samples})
+
+    def save(self) -> None:
+        self.saved.save(self.accelerator, self.model, self.optimizer, self.done)
+
+
+def _fit(run: _Run, evaluate: Callable[[nn.Module], Any] | None, evaluate_every: int, bar: Any) -> None:
+    """All epochs that are left, the rest of the one that was interrupted first."""
+    recipe, done, clock = run.recipe, run.done, _Clock(run.done.rows)
+    for epoch in range(done.step // run.batches_per_epoch, recipe.epochs):
+        batches = epoch_batches(len(run.train_set), recipe.batch_size, recipe.seed, epoch)
+        for indices in batches[done.step % run.batches_per_epoch :]:
+            run.step(indices)
+            bar.update()
+            if run.saved.is_due(done.step) and done.step % run.batches_per_epoch:  # the last step is saved with its row
+                run.save()
+
+        row, last = run.finish_epoch(epoch + 1), epoch + 1 == recipe.epochs
+        if evaluate is not None and ((epoch + 1) % evaluate_every == 0 or last):
+            row |= _evaluated(evaluate(run.model), row)
+            run.model.train()
+        done.rows.append(row | clock.read())
+        shown = {name: f"{number:.3f}" for name, number in row.items() if name not in ("epoch", "step")}
+        bar.set_postfix(shown, refresh=last)
+        run.save()
 
 
 def adamw(model: nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW that lets biases, norms, position embeddings and class tokens keep their size: only matrices decay.
+    """AdamW with weight decay of matrices only: not of biases, norms, position embeddings and class tokens.
 
-    Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (2019); what to leave out is DeiT's choice.
+    Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (2019); the exceptions are DeiT's.
     """
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
 
@@ -171,10 +209,10 @@ def cosine_schedule(step: int, steps: int, warmup: float) -> float:
 
 
 class _Clock:
-    """Seconds of training so far, on the wall and of the CPU, those before an interruption included."""
+    """Seconds of training so far, of wall time and CPU time, including the time before an interruption."""
 
-    def __init__(self, history: History):
-        before = history.rows[-1] if history.rows else {}
+    def __init__(self, rows: list[dict[str, float]]):
+        before = rows[-1] if rows else {}
         self.wall = before.get("seconds", 0.0) - time.perf_counter()
         self.cpu = before.get("cpu_seconds", 0.0) - time.process_time()
 
@@ -186,12 +224,12 @@ class _Clock:
 
 
 def _accelerator(device: torch.device) -> "Accelerator":
-    """accelerate on this device, with bfloat16 where the device has it."""
+    """accelerate on this device, with bfloat16 if the device has it."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        # accelerate keeps the first device for as long as Python runs; each training here may choose its own.
+        # accelerate keeps its first device until Python ends; here each training may choose its own.
         AcceleratorState._reset_state(reset_partial_state=True)
         os.environ["ACCELERATE_TORCH_DEVICE"] = str(device)
     try:
@@ -205,20 +243,20 @@ def _accelerator(device: torch.device) -> "Accelerator":
 def _prepared(
     accelerator: "Accelerator", model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> Iterator[tuple[nn.Module, torch.optim.Optimizer]]:
-    """Model and optimizer as accelerate wants them while training; the model as it was, in eval mode, afterwards."""
+    """Model and optimizer prepared by accelerate for training; afterwards the plain model again, in eval mode."""
     network, optimizer = accelerator.prepare(model, optimizer)
     try:
         model.train()
         yield network, optimizer
     finally:
         accelerator.unwrap_model(network, keep_fp32_wrapper=False)
-        vars(model).pop("forward", None)  # accelerate's mixed-precision forward; the class's own shows again
+        vars(model).pop("forward", None)  # accelerate's mixed-precision forward hides the class's own
         model.eval()
 
 
 @contextlib.contextmanager
 def _chance_restored() -> Iterator[None]:
-    """Training seeds every step; the caller's random numbers go on afterwards as if it had not."""
+    """Give the random generators their old state back afterwards: training seeds them in every step."""
     python, numpy = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng():
@@ -229,7 +267,7 @@ def _chance_restored() -> Iterator[None]:
 
 
 def _evaluated(numbers: Any, row: dict[str, float]) -> dict[str, float]:
-    """What `evaluate` returned, as plain numbers under names of their own."""
+    """The numbers that `evaluate` returned, as floats. Raises ValueError if a name is already in the row."""
     if not isinstance(numbers, dict) or not numbers.keys().isdisjoint(row):
         raise ValueError(
             f"evaluate must return {{name: number}} with names other than {', '.join(row)}, gave {numbers!r}"
@@ -247,76 +285,7 @@ def _bar(step: int, steps: int, show: bool) -> Any:
 
 
 def _right(output: Any, target: Tensor) -> Tensor:
-    """The share of right answers, if this is classification: logits (batch, class), labels (batch,); NaN if not."""
+    """The share of right answers if this is classification, logits (batch, class) and labels (batch,); else NaN."""
     if not isinstance(output, Tensor) or output.ndim != 2 or target.ndim != 1 or target.is_floating_point():
         return torch.tensor(torch.nan, device=target.device)
     return (output.argmax(dim=1) == target).float().mean()
-
-
-def _check(
-    model: nn.Module,
-    train_set: Samples,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    weight_decay: float,
-    warmup: float,
-    clip: float | None,
-    seed: int,
-) -> None:
-    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a whole number from 1 up, given {value!r}")
-    if not (math.isfinite(learning_rate) and learning_rate > 0):
-        raise ValueError(f"learning_rate must be positive, given {learning_rate}")
-    if not (math.isfinite(weight_decay) and weight_decay >= 0):
-        raise ValueError(f"weight_decay must be 0 or positive, given {weight_decay}")
-    if not 0 <= warmup < 1:
-        raise ValueError(f"warmup is a share of all steps, from 0 to below 1, given {warmup}")
-    if clip is not None and not clip > 0:
-        raise ValueError(f"clip must be positive, or None not to clip, given {clip}")
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"a seed is a whole number from 0 to 2**32 - 1, given {seed}")
-    if isinstance(train_set, tuple) or not all(hasattr(train_set, name) for name in ("__getitem__", "__len__")):
-        raise ValueError(
-            f"train_set must be a Dataset of samples, given a {type(train_set).__name__}: for tensors in memory write "
-            "TensorDataset(images, labels)"
-        )
-    if not len(train_set):
-        raise ValueError("train_set is empty")
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ValueError(f"{type(model).__name__} has no parameters to train (none requires a gradient)")
-
-
-def _check_rest(evaluate_every: int, checkpoint: str | Path | None, checkpoint_every: int | None) -> None:
-    if evaluate_every < 1:
-        raise ValueError(f"evaluate_every must be 1 epoch or more, given {evaluate_every}")
-    if checkpoint_every is not None and checkpoint_every < 1:
-        raise ValueError(f"checkpoint_every must be 1 step or more, given {checkpoint_every}")
-    if checkpoint is None:
-        return
-    if not Path(checkpoint).parent.is_dir():
-        raise ValueError(f"the folder of checkpoint={str(checkpoint)!r} does not exist: create it first")
-    if Path(checkpoint).is_dir():
-        raise ValueError(f"checkpoint={str(checkpoint)!r} is a folder: name a file in it")
-
-
-def _check_labels(model: nn.Module, train_set: Samples, loss: Any) -> None:
-    """Where it costs nothing: labels in memory, cross-entropy, so every label must be one of the model's classes."""
-    cross_entropy = F.cross_entropy in (loss, getattr(loss, "func", None))
-    if not (cross_entropy and isinstance(train_set, TensorDataset)):
-        return
-    *inputs, labels = train_set.tensors
-    if labels.ndim != 1 or labels.is_floating_point():
-        return
-    labels = labels[labels != getattr(loss, "keywords", {}).get("ignore_index", -100)]  # what cross-entropy leaves out
-    if not len(labels):
-        return
-    device = next(model.parameters()).device
-    with evaluating(model), torch.no_grad():
-        output = model(*(tensor[:1].to(device) for tensor in inputs))
-    low, high = int(labels.min()), int(labels.max())
-    if output.ndim == 2 and (low < 0 or high >= output.shape[1]):
-        raise ValueError(
-            f"labels go from {low} to {high}, but the model's {output.shape[1]} classes are 0 to {output.shape[1] - 1}"
-        )
