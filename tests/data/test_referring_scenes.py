@@ -10,7 +10,6 @@ import pytest
 import torch
 from helpers.scene_reader import COLOUR_NAMES, NOUNS, SIZES, read, referents
 
-from xattn_edu.data import scenes as referring_scenes
 from xattn_edu.data.scenes import (
     CATEGORIES,
     COLOURS,
@@ -19,6 +18,7 @@ from xattn_edu.data.scenes import (
     OBJECTS,
     SPLITS,
     held_out,
+    paint,
     scene_layouts,
     scenes,
     vocabulary,
@@ -356,7 +356,7 @@ def test_the_mask_is_the_pixels_of_the_referent(objects, size):
     assert np.median(shortness) < 0.5
     # Without the referent the picture is another where the mask is, and at its blurred edge, and nowhere else.
     others = data.layout.present & (np.arange(6) != data.layout.target[:, None])
-    bare, _ = referring_scenes._paint(replace(data.layout, present=others), "train", 0, 0, size, objects)
+    bare, _ = paint._paint(replace(data.layout, present=others), "train", 0, 0, size, objects)
     changed, around = (data.images != bare).any(axis=3), np.pad(data.masks, ((0, 0), (2, 2), (2, 2)))
     near = np.max([around[:, y : y + size, x : x + size] for y, x in np.ndindex(5, 5)], axis=0)
     assert (data.masks & ~changed).sum() < 0.01 * data.masks.sum()
@@ -524,7 +524,7 @@ def test_global_random_numbers_are_neither_used_nor_changed():
     ],
 )  # fmt: skip
 def test_what_cannot_be_drawn_is_refused_before_any_work(change, error, says, monkeypatch):
-    monkeypatch.setattr(referring_scenes, "default_rng", None)
+    monkeypatch.setattr(paint, "default_rng", None)
     with pytest.raises(error, match=says):
         scenes(**{"split": "train", "count": 10**9} | change)
     if "size" not in change:

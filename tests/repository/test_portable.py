@@ -15,7 +15,7 @@ FAILED = '<testcase name="d"><failure/></testcase><testcase name="e"><error/></t
 
 @pytest.fixture
 def course(tmp_path, monkeypatch):
-    """The set-up program in an empty folder, whose pytest passes two tests, skips one, and fails where it is told to."""
+    """The set-up program in an empty folder, whose pytest passes two tests, skips one, and fails where asked."""
     course = load(ROOT)
     course.ROOT, course.VENV, course.PARITY = tmp_path, tmp_path / ".venv", tmp_path / ".venv-parity"
     course.VENV.mkdir()

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-# Longer than 60 lines: each of its parameters has a line in the signature and one in the list.
+# Long because each of its parameters has a line in the signature and one in the list.
 def train(
     model: nn.Module,
     train_set: Samples,
