@@ -25,7 +25,7 @@ from nbval.kernel import CURRENT_ENV_KERNEL_NAME, RunningKernel
 from nbval.plugin import IPyNbCell, IPyNbFile
 
 DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?![\d,])|\d+(?:_\d{3})*)"
-NUMBER = rf"(?:(?<![\w.])[-+])?{DIGITS}(?:\.\d*)?(?:e[-+]?\d+)?"  # the - of 1997-03 is none's sign
+NUMBER = rf"[-+]?{DIGITS}(?:\.\d*)?(?:e[-+]?\d+)?"
 TOKEN = re.compile(rf"\d+(?:\.\d+){{2,}}|[^\W\d]\w*|(?P<number>{NUMBER})|\S")  # 2.13.0 is a word
 WIDER = "numbers-within-"
 GRACE = 60  # seconds that an interrupted cell has to end
