@@ -1,5 +1,6 @@
 """Tests run with shape annotations checked, without the network, and in the smallest profile."""
 
+import importlib.util
 import os
 
 import matplotlib
@@ -8,6 +9,13 @@ import pytest
 os.environ.setdefault("XATTN_CHECK_SHAPES", "1")
 os.environ.setdefault("XATTN_PROFILE", "ci")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# A test may be slow on a busy machine. (The environment of `make parity` has no hypothesis.)
+if importlib.util.find_spec("hypothesis"):
+    from hypothesis import settings
+
+    settings.register_profile("course", deadline=None)
+    settings.load_profile("course")
 
 matplotlib.use("agg")  # not by MPLBACKEND, which would reach the notebooks' kernels and take their figures away
 

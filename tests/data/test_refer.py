@@ -383,7 +383,7 @@ def test_what_python2_wrote(protocol):
 
 
 @pytest.mark.parametrize("protocol", range(6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_plain_data_is_read_as_pickle_reads_it(protocol, data):
     texts = st.text(max_size=300)

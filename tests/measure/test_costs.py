@@ -2,7 +2,7 @@
 
 import math
 import os
-import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -318,16 +318,18 @@ def test_functions_take_turns_and_the_first_round_does_not_count():
     assert all(wall >= 0 and cpu >= 0 for runs in times.values() for wall, cpu in runs)
 
 
-def test_wall_and_cpu_time_of_who_sleeps_and_who_works():
-    def work():
-        end = time.process_time() + 0.03
-        while time.process_time() < end:
-            pass
+def test_wall_and_cpu_time_of_who_sleeps_and_who_works(monkeypatch):
+    now = {"wall": 100.0, "cpu": 7.0}
 
-    slept = []
-    times = time_in_turns({"sleep": lambda: slept.append(time.sleep(0.2 if not slept else 0.03)), "work": work}, 2)
-    assert all(0.03 <= wall < 0.15 and cpu < 0.02 for wall, cpu in times["sleep"])  # the slow start is left out
-    assert all(cpu >= 0.03 and wall >= 0.02 for wall, cpu in times["work"])
+    def pass_time(**seconds):
+        now.update({clock: now[clock] + more for clock, more in seconds.items()})
+
+    slow_start = iter([20.0])
+    functions = {"sleep": lambda: pass_time(wall=next(slow_start, 3.0)), "work": lambda: pass_time(wall=2.0, cpu=1.5)}
+    clocks = {"perf_counter": lambda: now["wall"], "process_time": lambda: now["cpu"]}
+    # The real clocks would measure how busy the machine is.
+    monkeypatch.setitem(time_in_turns.__globals__, "time", SimpleNamespace(**clocks))
+    assert time_in_turns(functions, 2) == {"sleep": 2 * [(3.0, 0.0)], "work": 2 * [(2.0, 1.5)]}
 
 
 @pytest.mark.parametrize("rounds", [0, -1])

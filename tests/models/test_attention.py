@@ -21,7 +21,7 @@ from xattn_edu.models.attention import (
 )
 from xattn_edu.weights import attention_from_torch
 
-several = settings(max_examples=30, deadline=None, derandomize=True)
+several = settings(max_examples=30, derandomize=True)
 sizes = st.integers(1, 6)
 seeds = st.integers(0, 2**31 - 1)
 BOTH = {"written out": lambda *args: attention(*args)[0], "fused": fused_attention}
@@ -202,7 +202,7 @@ def test_causal_attention_depends_on_the_prefix_alone(tokens, changed, seed):
 
 
 @both
-@settings(max_examples=8, deadline=None, derandomize=True)
+@settings(max_examples=8, derandomize=True)
 @given(queries=st.integers(1, 3), keys=st.integers(1, 3), seed=seeds, masked=st.booleans())
 def test_gradients_equal_finite_differences(attend, queries, keys, seed, masked):
     inputs = [draw(2, n, 3, seed=seed + i).requires_grad_() for i, n in enumerate((queries, keys, keys))]

@@ -22,7 +22,7 @@ from xattn_edu.models.transformer import Transformer
 from xattn_edu.training.loop import train
 from xattn_edu.weights import transformer_from_torch
 
-several = settings(max_examples=30, deadline=None, derandomize=True)
+several = settings(max_examples=30, derandomize=True)
 seeds = st.integers(0, 2**31 - 1)
 lengths = st.lists(st.integers(1, 6), min_size=1, max_size=3)  # of the sentences of a batch
 

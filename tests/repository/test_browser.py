@@ -6,7 +6,7 @@ import subprocess
 from urllib.parse import urlsplit
 
 import pytest
-from test_setup import ROOT, answer, load
+from test_setup import PATIENCE, ROOT, answer, load
 
 NOTEBOOK = "01_attention_in_numpy.ipynb"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -65,19 +65,20 @@ def lab(tmp_path):
         yield f"http://127.0.0.1:{port}/lab/tree/{NOTEBOOK}?token=secret"
     finally:
         server.terminate()
-        server.wait(120)
+        server.wait(PATIENCE)
 
 
 def test_the_first_notebook_runs_in_the_browser(lab):
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as runner:
-        browser = runner.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        browser = runner.chromium.launch(executable_path=CHROMIUM, args=FLAGS, timeout=1000 * PATIENCE)
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        page.set_default_timeout(1000 * PATIENCE)
         addresses = []
         page.on("request", lambda request: addresses.append(request.url))
         page.on("websocket", lambda socket: addresses.append(socket.url))
-        page.goto(lab, timeout=240_000)
-        page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=240_000)
+        page.goto(lab)
+        page.wait_for_selector(".jp-Notebook .jp-Cell")
         assert page.locator(".jp-Dialog").count() == 0  # neither news nor the choice of a kernel
         cells = page.evaluate(RUN_ALL)
 
@@ -90,8 +91,8 @@ def test_the_first_notebook_runs_in_the_browser(lab):
         assert figures
         page.evaluate(SHOW_CELL, figures[0])
         image = page.locator(".jp-OutputArea-output img").first
-        image.wait_for(timeout=60_000)
-        assert image.evaluate("image => image.naturalWidth") > 100
+        image.wait_for()
+        assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 100
 
         assert len(addresses) > 10
         fetched = [address for address in addresses if not address.startswith(("data:", "blob:"))]

@@ -26,6 +26,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 LOCK = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+PATIENCE = 900  # seconds, pytest's own limit for a test: a busy machine is slow, and that is no mistake
 PINS = dict(re.findall(r"(?m)^([\w.-]+)==([\w.]+)", LOCK))
 
 
@@ -315,13 +316,13 @@ def test_lab_answers_and_writes_nothing_to_the_home_folder(tmp_path):
             urllib.request.urlopen(f"http://127.0.0.1:{port}/api/contents?token=wrong")
     finally:
         server.terminate()
-        server.wait(120)
+        server.wait(PATIENCE)
     assert [str(path) for path in tmp_path.rglob("*")] == []
 
 
 def answer(server, address):
     """What the server answers, as soon as it does."""
-    deadline = time.monotonic() + 240  # seconds; a busy machine is slow, and that is no mistake
+    deadline = time.monotonic() + PATIENCE
     while server.poll() is None and time.monotonic() < deadline:
         try:
             with urllib.request.urlopen(address, timeout=30) as response:
