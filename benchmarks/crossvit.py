@@ -27,7 +27,7 @@ from xattn_edu.experiments.sizes import FUSION_SIZES
 from xattn_edu.files import write_atomically
 from xattn_edu.machine import describe_machine
 from xattn_edu.measure import costs
-from xattn_edu.models.fusions import FUSIONS, ClassTokenAttention
+from xattn_edu.models.fusions import PAPER_FUSIONS, ClassTokenAttention
 from xattn_edu.training.loop import adamw
 
 RESULT = Path(__file__).parents[1] / "results" / "benchmarks" / "crossvit.json"
@@ -178,7 +178,7 @@ def small_fusions(rounds: int) -> dict[str, dict[str, dict[str, float]]]:
     for task, described in TASKS.items():
         views = tuple(torch.randn(64, 1, side, side) for side in described.image_sizes)
         views = views[:1] if task == "fashion" else views
-        functions = {name: training_step(small_crossvit(task, name, FUSION_SIZES["ci"]), views) for name in FUSIONS}
+        functions = {name: training_step(small_crossvit(task, name, FUSION_SIZES["ci"]), views) for name in PAPER_FUSIONS}
         runs = costs.time_in_turns(functions, rounds)
         found[task] = summary(runs, "none", dict.fromkeys(runs, 1))
     return found

@@ -352,9 +352,9 @@ def test_in_cross_attention_only_class_tokens_ask_and_only_the_other_branch():
 
 
 def test_every_fusion_of_the_library_is_drawn_and_no_other():
-    from xattn_edu.models.fusions import FUSIONS
+    from xattn_edu.models.fusions import PAPER_FUSIONS
 
-    for fusion in FUSIONS:
+    for fusion in PAPER_FUSIONS:
         drawn(plots.fusion_diagram(fusion))
     with pytest.raises(ValueError, match="fusion must be one of none, .* given 'cross'"):
         plots.fusion_diagram("cross")

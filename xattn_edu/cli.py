@@ -172,10 +172,10 @@ def _reproduce(options: argparse.Namespace) -> int:
             note = "stored" if stored else f"{metrics['cpu_per_wall']:.1f} cores busy"
             print(
                 f"{number}/{len(points) * options.seeds}  {words} seed {seed}: "
-                f"test accuracy {metrics['test_accuracy']:.1%} in {metrics['seconds']:.0f} s ({note})",
+                f"{experiment.score_name} {metrics['test_accuracy']:.1%} in {metrics['seconds']:.0f} s ({note})",
                 flush=True,
             )
-    print(f"\ntest accuracy in %, mean and 95 % interval over {options.seeds} seeds")
+    print(f"\n{experiment.score_name} in %, mean and 95 % interval over {options.seeds} seeds")
     for words, values in found.items():
         print(f"{words:<24} {mean_interval(values):.1f}")
     return 0

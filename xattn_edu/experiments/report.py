@@ -13,7 +13,7 @@ from typing import Any
 from xattn_edu.data.scenes import KINDS
 from xattn_edu.experiments.runs import RESULTS, load_results
 from xattn_edu.measure.intervals import Interval, mean_interval
-from xattn_edu.models.fusions import FUSIONS
+from xattn_edu.models.fusions import PAPER_FUSIONS
 
 REPORT = RESULTS.parent / "docs" / "results.md"
 Run = dict[str, Any]
@@ -115,7 +115,7 @@ def _fusions(folder: Path) -> str:
     def of(fusion: str, task: str) -> list[Run]:
         return _where(runs, fusion=fusion, task=task)
 
-    measured = [fusion for fusion in FUSIONS if of(fusion, "fashion")]
+    measured = [fusion for fusion in PAPER_FUSIONS if of(fusion, "fashion")]
     rows = [
         (
             fusion,
