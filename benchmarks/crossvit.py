@@ -178,7 +178,8 @@ def small_fusions(rounds: int) -> dict[str, dict[str, dict[str, float]]]:
     for task, described in TASKS.items():
         views = tuple(torch.randn(64, 1, side, side) for side in described.image_sizes)
         views = views[:1] if task == "fashion" else views
-        functions = {name: training_step(small_crossvit(task, name, FUSION_SIZES["ci"]), views) for name in PAPER_FUSIONS}
+        size = FUSION_SIZES["ci"]
+        functions = {name: training_step(small_crossvit(task, name, size), views) for name in PAPER_FUSIONS}
         runs = costs.time_in_turns(functions, rounds)
         found[task] = summary(runs, "none", dict.fromkeys(runs, 1))
     return found
