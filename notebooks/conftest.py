@@ -8,6 +8,8 @@ and must be equal. NaN and infinity are words. How many blanks stand side by sid
 A cell that prints the results of a training may have a tag such as `numbers-within-0.05`: there, decimals and
 percentages may differ by 0.05 (as printed: 0.5 % and 0.45 %), words and counts not at all.
 
+Notebooks run first and count as slow: they take longest, and the short files then keep both workers busy to the end.
+
 All outputs must be there, in order. A figure counts by its presence and size, not by its pixels. Widgets, such as
 progress bars, are left out, as they are in the stored outputs. No wait is shorter than a cell's time limit.
 """
@@ -161,3 +163,10 @@ class Notebook(IPyNbFile):
 def pytest_collect_file(file_path, parent):
     collectors = yield
     return [Notebook.from_parent(parent, path=file_path) if type(c) is IPyNbFile else c for c in collectors]
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if isinstance(item, Cell):
+            item.add_marker("slow")
+    items.sort(key=lambda item: not isinstance(item, Cell))

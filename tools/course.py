@@ -39,8 +39,9 @@ OLDEST, NEWEST = (3, int(BOUNDS.group(1))), (3, int(BOUNDS.group(2)) - 1)
 GIGABYTES = 3  # what the installation takes at most without CUDA
 PARITY_GIGABYTES = 8  # of which 3 are given back
 
-# A worker runs a notebook's cells in one kernel, so a file must stay with one worker.
-WORKERS = ("-n", "2", "--dist", "loadfile")
+# A worker runs a notebook's cells in one kernel, so a file must stay with one worker. The files keep the order that
+# notebooks/conftest.py gives them.
+WORKERS = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
 NOTEBOOKS = ("--nbval", "--nbval-current-env", "--nbval-cell-timeout", "600")
 
 # One thread for each of pytest's two workers, and for the stored outputs too: sums, hence digits, depend on it.
