@@ -11,7 +11,6 @@ from xattn_edu import experiments
 from xattn_edu.cli import main
 from xattn_edu.data import refer
 from xattn_edu.experiments import EXPERIMENTS, Experiment, report, vit_fashion_mnist
-from xattn_edu.measure.tables import CROSSVIT_TABLES
 
 
 @pytest.fixture(autouse=True)
@@ -124,23 +123,6 @@ def test_folder_that_cannot_be_written(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert main(["reproduce", "vit-fashion-mnist", "--profile", "ci", "--folder", str(tmp_path / "file")]) == 1
     assert str(tmp_path / "file") in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_tables_shows_every_row_and_the_summary(capsys):
-    assert main(["tables", "crossvit"]) == 0
-    printed = capsys.readouterr().out
-    for number, table in CROSSVIT_TABLES.items():
-        part = printed.split(f", table {number}\n")[1].split("\n\n")[0]
-        assert [line[:16].strip() for line in part.splitlines() if line[0] != " "] == list(table.rows)
-    assert "\ncells: equal 56, differs 3, open 1, not built 19\n" in printed
-    lines = [line.split() for line in printed.splitlines()]
-    assert "DeiT-S 4.6 4.5989 equal 22.1 22.051 21.975 equal all".split() in lines
-    assert "All-Attention 7.6 7.5834 equal 27.7 26.855 26.702 open all".split() in lines
-    assert "Perceiver - - 43.9 - - not built".split() in lines
-    assert "E 6.6 6.5989 equal 31.1 31.308 31.156 differs no positions".split() in lines
-    assert "would be 5.881 G" in " ".join(printed.split())
-    assert max(map(len, printed.splitlines())) <= 120
 
 
 @pytest.mark.parametrize("arguments", [["tables"], ["tables", "vit"]])

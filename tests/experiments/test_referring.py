@@ -251,7 +251,7 @@ def test_weights_of_seed_0_are_kept_and_fit(tmp_path, monkeypatch, run):
     described = load_segmenter(tmp_path / "tiny" / "model-decoder_fusion_seed-0_ci.safetensors", device="cpu").model
     for name, stored in described.state_dict().items():
         assert torch.equal(stored, model.state_dict()[name]), name
-    other = referring.small_decoder_fusion(replace(SIZES["ci"], positions=True), len(TOKENIZER))
+    other = referring.small_decoder_fusion(replace(REFERRING_SIZES["ci"], positions=True), len(TOKENIZER))
     with pytest.raises(ValueError, match="image_encoder.positions is False in the file, True in the given model"):
         load_weights(other, "tiny", point, "ci", tmp_path)
     with pytest.raises(FileNotFoundError, match="xattn reproduce tiny --seeds 1 --profile cpu"):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from xattn_edu.cli import main
 from xattn_edu.measure import tables
 from xattn_edu.measure.published import CROSSVIT_ARCHITECTURES, CROSSVIT_MODELS, Table
 from xattn_edu.measure.recount import FLOPS, PARAMETERS, Model, Row, _costs, verdict
@@ -168,9 +169,12 @@ def test_only_rows_that_need_one_have_a_remark(rows):
 
 
 def test_published_numbers_are_only_compared_with(rows, monkeypatch):
-    """Another number in print turns every "equal" cell into "differs" and no count into another."""
+    """Another number in print turns every "equal" cell into "differs" and no count into another.
+
+    What is counted is the same, so no model is counted anew; those of table 6 are all the same, to be sure.
+    """
     before = {place: (counts_of(row), row.remark) for place, row in rows.items()}
-    _costs.cache_clear()
+    misses = _costs.cache_info().misses
     for table in tables.CROSSVIT_TABLES.values():
         for cells in table.rows.values():
             for column in (FLOPS, PARAMETERS):
@@ -183,6 +187,10 @@ def test_published_numbers_are_only_compared_with(rows, monkeypatch):
             assert row.flops_verdict == "differs", row.name
         if parameters == "equal":
             assert row.parameters_verdict == "differs", row.name
+    assert _costs.cache_info().misses == misses
+    _costs.cache_clear()
+    again = {place: (counts_of(row), row.remark) for place, row in rows.items() if row.table == 6}
+    assert again == {place: before[place] for place in again} and len(again) == 5
 
 
 def test_each_cell_has_its_own_verdict(rows, monkeypatch):
@@ -278,3 +286,19 @@ def test_a_second_paper_is_a_list_of_rows():
 def test_a_row_that_the_table_does_not_have():
     with pytest.raises(ValueError, match=r"table 6 has no row 'Crossattention': its rows are None.*Cross-Attention"):
         Row(tables.CROSSVIT_TABLES[6], "Crossattention")
+
+
+def test_the_command_shows_every_row_and_the_summary(rows, capsys):
+    assert main(["tables", "crossvit"]) == 0
+    printed = capsys.readouterr().out
+    for number, table in tables.CROSSVIT_TABLES.items():
+        part = printed.split(f", table {number}\n")[1].split("\n\n")[0]
+        assert [line[:16].strip() for line in part.splitlines() if line[0] != " "] == list(table.rows)
+    assert "\ncells: equal 56, differs 3, open 1, not built 19\n" in printed
+    lines = [line.split() for line in printed.splitlines()]
+    assert "DeiT-S 4.6 4.5989 equal 22.1 22.051 21.975 equal all".split() in lines
+    assert "All-Attention 7.6 7.5834 equal 27.7 26.855 26.702 open all".split() in lines
+    assert "Perceiver - - 43.9 - - not built".split() in lines
+    assert "E 6.6 6.5989 equal 31.1 31.308 31.156 differs no positions".split() in lines
+    assert "would be 5.881 G" in " ".join(printed.split())
+    assert max(map(len, printed.splitlines())) <= 120

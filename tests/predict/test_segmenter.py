@@ -17,6 +17,7 @@ from PIL import Image
 from xattn_edu.data import refer
 from xattn_edu.data import scenes as referring_scenes
 from xattn_edu.experiments import RESULTS, load_weights, referring
+from xattn_edu.experiments.sizes import LAVT_SIZES, REFERRING_SIZES
 from xattn_edu.measure.overlaps import Overlaps, overlaps
 from xattn_edu.models.language import SPECIAL, SmallBert, build_tokenizer
 from xattn_edu.models.lavt import lavt_swin
@@ -74,7 +75,7 @@ def published(checkpoint, tokenizer_folder):
     return load_segmenter(checkpoint, tokenizer=tokenizer_folder, size=32, device="cpu")
 
 
-OWN = {"referring": referring.SIZES, "lavt": referring.LAVT_SIZES}
+OWN = {"referring": REFERRING_SIZES, "lavt": LAVT_SIZES}
 
 
 def store_own(folder, model="decoder_fusion", experiment="referring", **changes):
@@ -270,7 +271,7 @@ def test_stored_weights_are_described_as_their_record_says(experiment, model, pr
 
 @pytest.mark.parametrize("model", referring.MODELS)
 def test_a_description_builds_what_the_experiment_builds(model):
-    size = referring.LAVT_SIZES["cpu"]
+    size = LAVT_SIZES["cpu"]
     network = referring.MODELS[model](size, 99)
     described = referring.describe(model, size, 99)
     assert described == ModelDescription.from_metadata(described.metadata())
@@ -280,7 +281,7 @@ def test_a_description_builds_what_the_experiment_builds(model):
 
 
 def test_a_setting_that_no_tensor_shows_is_noticed():
-    size = referring.LAVT_SIZES["ci"]
+    size = LAVT_SIZES["ci"]
     described = referring.describe("lavt", size, 99)
     state = torch.get_rng_state()
     for change, says in (
@@ -299,7 +300,7 @@ def test_own_weights_whose_description_is_wrong_are_refused(tmp_path):
     path, network = store_own(tmp_path)
     with pytest.raises(ValueError, match="window is for published checkpoints: .* says itself what its model needs"):
         load_segmenter(path, window=7)
-    good = referring.describe("decoder_fusion", referring.SIZES["ci"], 247)
+    good = referring.describe("decoder_fusion", REFERRING_SIZES["ci"], 247)
     fields = json.loads(good.metadata()[KEY])
     wide = good.arguments | {"language": good.arguments["language"] | {"width": 128}}
     unknown = good.arguments | {"language": good.arguments["language"] | {"depths": 3}}
