@@ -1,7 +1,7 @@
 """Pictures with one look: queries, keys and values keep their colours for the whole course.
 
 Functions take arrays (NumPy or torch) and return the matplotlib Axes or Figure they drew. Colours are Okabe and Ito's,
-told apart by colour-blind readers; weights run from white (0) to dark blue, so ink means attention.
+which colour-blind readers can distinguish. Weights run from white (0) to dark blue.
 """
 
 import textwrap
@@ -47,7 +47,7 @@ def use_style() -> None:
 
 
 def headline(figure: Figure, title: str) -> None:
-    """One title over all axes of a figure, bold and at the left, as theirs are."""
+    """One title over all axes of a figure, bold and at the left, like the titles of the axes."""
     figure.suptitle(title, fontweight="bold", x=0.01, ha="left")
 
 
@@ -60,7 +60,7 @@ def attention_heatmap(
     numbers: bool | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Attention weights (query, key) as a table of colours: a row is one query's division of its attention.
+    """Attention weights (query, key) as a table of colours: a row holds the weights of one query.
 
     Small tables carry their `numbers` (up to 8 x 8, unless said otherwise); `queries` and `keys` label the rows and
     columns. Raises ValueError for weights that are not two-dimensional or labels that do not fit.
@@ -206,7 +206,7 @@ def referent(
     width: int = 22,
     ax: Axes | None = None,
 ) -> Axes:
-    """An image, the sentence above it, and what it names: outside the `mask` (height, width) the image is dimmed.
+    """An image with a sentence above it, dimmed outside the `mask` (height, width) of the object that it names.
 
     With `predicted` (height, width) that mask is painted, and the true one is an outline: paint that fills its outline
     is right. Sentences are broken after `width` letters. Raises ValueError for masks of another size than the image.
@@ -296,7 +296,7 @@ def learning_curves(
     title: str = "",
     ax: Axes | None = None,
 ) -> Axes:
-    """Curves {name: (x, y)} in one plot, each named at its right end where the eye ends up.
+    """Curves {name: (x, y)} in one plot, each with its name at its right end.
 
     Raises ValueError when there is no curve, or one whose x and y differ in length.
     """
@@ -335,7 +335,7 @@ def word_shares(
     title: str = "",
     ax: Axes | None = None,
 ) -> Axes:
-    """Which word gets how much attention: a bar a word, from the top down in the sentence's order.
+    """The share of attention that each word gets: one bar a word, from the top down in the sentence's order.
 
     `shares` holds {group: one share a word}, for one pixel or for several groups of them, whose bars lie side by side
     in `colours`; `ax.legend()` names the groups. Raises ValueError when there is no group, more groups than colours,
@@ -461,10 +461,10 @@ def queries_against_keys(
 ) -> Axes:
     """Attention layers {name: (queries N, keys M)} as points over two logarithmic axes, with the line N = M.
 
-    A point is blue where many ask few, green where few ask many, orange on the line. `products` {N x M: M} adds dotted
-    lines of equal products, with their number where the line passes that M. Names stand to the right of their point,
-    or on the "left" or "above" if `sides` says so. Raises ValueError for no uses, sizes below 1, and names or places in
-    `sides` that are not known.
+    A point is blue where many queries attend to few keys, green where few attend to many, orange on the line.
+    `products` {N x M: M} adds dotted lines of equal products, with their number where the line passes that M. Names
+    stand to the right of their point, or on the "left" or "above" if `sides` says so.
+    Raises ValueError for no uses, sizes below 1, and unknown names or places in `sides`.
     """
     if not uses or min(min(sizes) for sizes in uses.values()) < 1:
         raise ValueError(f"uses must be {{name: (N, M)}}, one at least and all sizes 1 or more, given {dict(uses)}")
@@ -507,7 +507,7 @@ def _set_title(ax: Axes, title: str) -> None:
 
 
 def _array(values: Any) -> ndarray:
-    """NumPy from NumPy, lists, or a torch tensor wherever it lives."""
+    """A NumPy array from an array, a list, or a torch tensor on any device."""
     values = values.detach().cpu().float() if hasattr(values, "detach") else values
     return np.asarray(values, dtype=float)
 

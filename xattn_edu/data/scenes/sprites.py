@@ -92,7 +92,7 @@ def sprites(objects: str, train: bool = True) -> tuple[tuple[Sprite, ...], ...]:
     """All sprites of a kind of objects: for each category its variants.
 
     Clothes are photographs of Fashion-MNIST's training set, or, without `train`, of its test set. Raises
-    FileNotFoundError or ValueError, with the remedy, for a missing or a broken file.
+    FileNotFoundError or ValueError, with the likely fix, for a missing or a broken file.
     """
     if objects == "clothes":
         return _clothes("train" if train else "test")
