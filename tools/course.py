@@ -42,7 +42,7 @@ PARITY_GIGABYTES = 8  # of which 3 are given back
 # A worker runs a notebook's cells in one kernel, so a file must stay with one worker. The files keep the order that
 # notebooks/conftest.py gives them.
 WORKERS = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
-NOTEBOOKS = ("--nbval", "--nbval-current-env", "--nbval-cell-timeout", "600")
+NOTEBOOKS = ("--nbval", "--nbval-current-env", "--nbval-cell-timeout", "1800")
 
 # One thread for each of pytest's two workers, and for the stored outputs too: sums, hence digits, depend on it.
 REPRODUCIBLE = {
@@ -423,7 +423,7 @@ def notebooks(port, rest):
     prepare()
     paths = rest or sorted(str(path) for path in (ROOT / "notebooks").glob("*.ipynb"))
     widget = "application/vnd.jupyter.widget-view+json"
-    execute = ("-m", "nbconvert", "--to", "notebook", "--inplace", "--execute", "--ExecutePreprocessor.timeout=600")
+    execute = ("-m", "nbconvert", "--to", "notebook", "--inplace", "--execute", "--ExecutePreprocessor.timeout=1800")
     for path in paths:
         begin = time.time()
         if run(*execute, "--ExecutePreprocessor.record_timing=False", path, **REPRODUCIBLE):

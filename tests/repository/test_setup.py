@@ -26,7 +26,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 LOCK = (ROOT / "requirements.txt").read_text(encoding="utf-8")
-PATIENCE = 900  # seconds, pytest's own limit for a test: a busy machine is slow, and that is no mistake
+PATIENCE = 2400  # seconds, pytest's own limit for a test: a busy machine is slow, and that is no mistake
 PINS = dict(re.findall(r"(?m)^([\w.-]+)==([\w.]+)", LOCK))
 
 
