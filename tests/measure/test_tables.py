@@ -278,3 +278,9 @@ def test_a_second_paper_is_a_list_of_rows():
 def test_a_row_that_the_table_does_not_have():
     with pytest.raises(ValueError, match=r"table 6 has no row 'Crossattention': its rows are None.*Cross-Attention"):
         Row(tables.CROSSVIT_TABLES[6], "Crossattention")
+
+
+def test_a_table_without_a_column_that_is_compared():
+    printed = Table("A paper", 4, "", {"DeiT-Ti": {PARAMETERS: 5.7}})
+    with pytest.raises(ValueError, match=r"A paper, table 4 has no column 'FLOPs \(G\)': add it, with None"):
+        Row(printed, "DeiT-Ti")
