@@ -143,7 +143,7 @@ def test_tables_shows_every_row_and_the_summary(capsys):
     assert max(map(len, printed.splitlines())) <= 120
 
 
-@pytest.mark.parametrize("arguments", [["tables"], ["tables", "vit"]])
+@pytest.mark.parametrize("arguments", [["tables"], ["tables", "other"]])
 def test_tables_names_the_papers_there_are(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
         main(arguments)
