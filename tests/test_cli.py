@@ -125,7 +125,7 @@ def test_folder_that_cannot_be_written(tmp_path, capsys):
     assert str(tmp_path / "file") in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["tables"], ["tables", "vit"]])
+@pytest.mark.parametrize("arguments", [["tables"], ["tables", "other"]])
 def test_tables_names_the_papers_there_are(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
         main(arguments)

@@ -11,7 +11,7 @@ from typing import Any
 from xattn_edu import experiments
 from xattn_edu.data import refer
 from xattn_edu.files import write_atomically
-from xattn_edu.machine import choose_profile
+from xattn_edu.machine import PROFILES, choose_profile
 from xattn_edu.measure import tables
 from xattn_edu.measure.intervals import mean_interval
 from xattn_edu.measure.recount import Row
@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, experiment in experiments.EXPERIMENTS.items():
         one = names.add_parser(name, help=experiment.description, description=experiment.description)
         one.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds 0 to N - 1 (default 3)")
-        one.add_argument("--profile", help="ci, cpu or gpu (default: by what is there)")
+        one.add_argument("--profile", help=f"{', '.join(PROFILES)} (default: by what is there)")
         one.add_argument("--folder", type=Path, default=experiments.RESULTS, help="where results go (default: results)")
         for setting, values in experiment.grid.items():
             kind = type(values[0])

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 ENVIRONMENT = "XATTN_PROFILE"
-_DESCRIPTIONS = {
+PROFILES = {  # name: description
     "ci": "2 cores, minutes",
     "cpu": "a laptop, about ten minutes",
     "gpu": "a CUDA card, larger models and data",
@@ -28,7 +28,7 @@ _DESCRIPTIONS = {
 class Profile:
     """The size of a run, and the machine it runs on; `print(profile)` is the first line of a notebook that trains."""
 
-    name: str  # "ci", "cpu" or "gpu", the keys of the tables of sizes
+    name: str  # a key of PROFILES and of the tables of sizes
     description: str
     reason: str  # why this one
     device: str  # that choose_device("auto") finds: "cuda", "mps" or "cpu"
@@ -64,10 +64,10 @@ def choose_profile(name: "str | Profile | None" = None) -> Profile:
         name, reason = "ci", f"{cores} CPU core{'s' * (cores > 1)}"
     else:
         name, reason = "cpu", f"{cores} CPU cores, no CUDA card"
-    if name not in _DESCRIPTIONS:
-        raise ValueError(f"no profile is called {name!r} ({reason}): the profiles are {', '.join(_DESCRIPTIONS)}")
+    if name not in PROFILES:
+        raise ValueError(f"no profile is called {name!r} ({reason}): the profiles are {', '.join(PROFILES)}")
     device = choose_device()
-    return Profile(name, _DESCRIPTIONS[name], reason, device.type, precision_on(device), torch.get_num_threads())
+    return Profile(name, PROFILES[name], reason, device.type, precision_on(device), torch.get_num_threads())
 
 
 def choose_device(device: str | torch.device = "auto") -> torch.device:

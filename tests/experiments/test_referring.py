@@ -12,6 +12,7 @@ from xattn_edu.data import scenes as referring_scenes
 from xattn_edu.data.scenes import KINDS
 from xattn_edu.experiments import EXPERIMENTS, load_results, load_weights, referring, reproduce, result_path
 from xattn_edu.experiments.referring import (
+    LANGUAGE_ENCODERS,
     LENGTH,
     MODELS,
     RECIPE,
@@ -188,7 +189,7 @@ def test_words_of_minilm_are_looked_up(monkeypatch):
     assert run.config["language"] == "minilm" and isinstance(run.model.language, FrozenWords)
     assert run.model.language.projection.weight.shape == (LAVT_SIZES["ci"].words, 24)
     assert {"mIoU unseen_words", "mIoU disordered"} <= run.more.keys()
-    with pytest.raises(ValueError, match="language must be one of learned, minilm, given 'bert'"):
+    with pytest.raises(ValueError, match=f"language must be one of {', '.join(LANGUAGE_ENCODERS)}, given 'bert'"):
         lavt_ablation("lavt", language="bert")
 
 

@@ -302,3 +302,9 @@ def test_the_command_shows_every_row_and_the_summary(rows, capsys):
     assert "E 6.6 6.5989 equal 31.1 31.308 31.156 differs no positions".split() in lines
     assert "would be 5.881 G" in " ".join(printed.split())
     assert max(map(len, printed.splitlines())) <= 120
+
+
+def test_a_table_without_a_column_that_is_compared():
+    printed = Table("A paper", 4, "", {"DeiT-Ti": {PARAMETERS: 5.7}})
+    with pytest.raises(ValueError, match=r"A paper, table 4 has no column 'FLOPs \(G\)': add it, with None"):
+        Row(printed, "DeiT-Ti")

@@ -192,7 +192,7 @@ class TestASixthFusion:
         assert {type(fusion) for fusion in model.fusions} == {Opposite}
 
     def test_an_error_lists_it(self):
-        with pytest.raises(ValueError, match="cross_attention, opposite, given 'other'"):
+        with pytest.raises(ValueError, match=f"{', '.join(FUSIONS)}, given 'other'"):
             small(fusion="other")
         with pytest.raises(ValueError, match="'opposite' has none"):
             small(fusion="opposite", fusion_depth=2)

@@ -53,12 +53,14 @@ class Row:
     """A row of a published table and the model that is counted for it.
 
     Args:
-        printed: the table that holds the row.
-        name: the row's name in it. Raises ValueError for a name that the table does not have.
+        printed: the table that holds the row. It has the columns FLOPS and PARAMETERS, with None for a dash.
+        name: the row's name in it.
         model: None if this library does not have the model.
         includes: which parameters the printed number includes. It is chosen because it fits, row by row.
         explain: a function that returns a remark on the row; it may count other models for it.
         open: whether a difference in parameters has more than one explanation.
+
+    Raises ValueError for a row or a column that the table does not have.
     """
 
     printed: Table
@@ -72,6 +74,9 @@ class Row:
         if self.name not in self.printed.rows:
             rows = ", ".join(self.printed.rows)
             raise ValueError(f"{self.printed.source} has no row {self.name!r}: its rows are {rows}")
+        for column in (FLOPS, PARAMETERS):
+            if column not in self.printed.rows[self.name]:
+                raise ValueError(f"{self.printed.source} has no column {column!r}: add it, with None for each cell")
 
     @property
     def table(self) -> int:
