@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from xattn_edu import create_model
 from xattn_edu.experiments.fusions import TASKS, small_crossvit
 from xattn_edu.experiments.sizes import FUSION_SIZES
-from xattn_edu.files import write_atomically
+from xattn_edu.files import first_line, write_atomically
 from xattn_edu.machine import describe_machine
 from xattn_edu.measure import costs
 from xattn_edu.models.fusions import PAPER_FUSIONS, ClassTokenAttention
@@ -119,7 +119,7 @@ def compiled(networks: dict[str, nn.Module], rounds: int) -> dict[str, Any]:
         compiled_ones = {name: torch.compile(network.eval()) for name, network in networks.items()}
         return inference(compiled_ones, rounds)
     except Exception as error:  # noqa: BLE001 - a machine without a C++ compiler fails in many ways
-        return {"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
+        return {"error": first_line(error)}
 
 
 def bfloat16(network: nn.Module, rounds: int) -> dict[str, Any]:

@@ -103,7 +103,7 @@ class Stop(Exception):
     """Ends the program with one line that says what to do."""
 
 
-# ---------------------------------------------------------------------------------------------------- setting up
+# --- setting up
 
 
 def check_python(version):
@@ -260,7 +260,7 @@ def run(*arguments, venv=VENV, output=None, **more):
     return subprocess.call(command, cwd=str(ROOT), env=variables, **streams)
 
 
-# ------------------------------------------------------------------------------------------------------- targets
+# --- targets
 
 
 def lab(port, rest):

@@ -27,6 +27,12 @@ def write_atomically(path: str | Path, data: bytes) -> None:
         os.close(folder)
 
 
+def check_folder_of(path: Path) -> None:
+    """Refuse an output file whose folder is missing. Raises FileNotFoundError."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent}, where {path.name} should go, is not a folder: make it first")
+
+
 def first_line(error: Exception) -> str:
     """The name of an error and its first line, or two lines where the first one only announces the second."""
     return ": ".join([type(error).__name__, *(line.strip() for line in str(error).splitlines()[:2])]).rstrip(":")

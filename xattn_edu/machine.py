@@ -46,8 +46,8 @@ def choose_profile(name: "str | Profile | None" = None) -> Profile:
     """The profile `name` (or that profile itself), else the one in XATTN_PROFILE, else the one that suits the machine.
 
     With a CUDA card that is `gpu`; with CI set in the environment, or with one or two cores, `ci`; else `cpu`. That
-    holds for Apple's MPS too, which is as fast as a good laptop; MPS is then the device. Raises ValueError for a name
-    that is no profile.
+    holds for Apple's MPS too, which is as fast as a good laptop; MPS is then the device. Raises ValueError for an
+    unknown name.
     """
     if isinstance(name, Profile):
         return name

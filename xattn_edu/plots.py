@@ -241,7 +241,7 @@ def fusion_diagram(fusion: str, *, title: str = "", ax: Axes | None = None) -> A
     """One of CrossViT's five fusions drawn: branch S to the left, L to the right, class tokens (circles) above patches.
 
     Blue lines lead from a query to its keys; grey lines join tokens that are added. Raises ValueError for another name:
-    a fusion of your own has no drawing here. Source: Chen et al. (2021), figure 4.
+    a fusion of your own has no drawing here. Source: Chen et al. (2021), figure 3, which draws the last four.
     """
     places = {
         "S": [(0.2 + 0.22 * column, 0.62 - 0.22 * row) for row in range(3) for column in range(3)],

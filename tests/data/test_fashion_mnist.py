@@ -38,7 +38,7 @@ def digests(images):
     return [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
 
 
-# ------------------------------------------------------------------------------------------------- the shipped subset
+# --- the shipped subset
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -106,7 +106,7 @@ def test_datasets_folder_is_no_package():
     assert not (SUBSET_FOLDER.parent / "__init__.py").exists()
 
 
-# ---------------------------------------------------------------------------------------------------------- tensors
+# --- tensors
 
 
 def test_tensors_are_normalised_copies():
@@ -143,7 +143,7 @@ def test_loading_needs_neither_torch_nor_matplotlib():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-# ----------------------------------------------------------------------------------------------------- the full set
+# --- the full set
 
 
 @needs_full
@@ -227,7 +227,7 @@ def test_script_writes_the_same_header_with_every_python(monkeypatch, system):
     assert (parse_idx(gzip.decompress(packed)) == array).all()
 
 
-# ----------------------------------------------------------------------------------------------- where it is looked for
+# --- where it is looked for
 
 
 def test_full_folder_is_the_argument_else_the_variable_else_debians(monkeypatch, tmp_path):
@@ -278,7 +278,7 @@ def test_folder_is_for_the_full_set_only(tmp_path):
         load("train", folder=tmp_path)
 
 
-# ------------------------------------------------------------------------------------------------- files gone wrong
+# --- files gone wrong
 
 
 @pytest.fixture
@@ -378,7 +378,7 @@ def test_subset_is_not_taken_for_the_full_set(copy):
         load("test")
 
 
-# --------------------------------------------------------- files that agree with their checksum and still are not right
+# --- files that agree with their checksum and still are not right
 
 
 def rewrite(folder, **contents):

@@ -25,7 +25,7 @@ SHAPES = {
 tasks = pytest.mark.parametrize("task", [letters, cues])
 
 
-# --------------------------------------------------------------------------------------- a slow, independent reader
+# --- a slow, independent reader
 
 
 def read(image, scale=1):
@@ -116,7 +116,7 @@ def test_contrast_and_noise_differ_from_image_to_image(task):
     assert dark.min() < 10 and 12 < dark.std() < 70
 
 
-# ------------------------------------------------------------------------------------- probes: what a view leaks
+# --- probes: what a view leaks
 
 
 def pixels(images, size):
@@ -212,7 +212,7 @@ def test_the_best_guess_from_glyphs_alone_is_counted_out():
     )
 
 
-# ----------------------------------------------------------------------------------- what is drawn, and how it is given
+# --- what is drawn, and how it is given
 
 
 @tasks

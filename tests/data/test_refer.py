@@ -44,7 +44,7 @@ def all_items(small, root=None):
         yield from (data[index] for index in range(len(data)))
 
 
-# --------------------------------------------------------------------------------------------------------- what is read
+# --- what is read
 
 
 @pytest.mark.parametrize(("dataset", "split_by"), SETS)
@@ -125,7 +125,7 @@ def test_the_usual_splits_are_the_default(tmp_path):
     assert len(load(tmp_path / "g", "refcocog", "test", check_counts=False).referents) == 1
 
 
-# ------------------------------------------------------------------------------------------------------------- counts
+# --- counts
 
 
 def test_published_counts():
@@ -174,7 +174,7 @@ def test_full_size_is_read_in_time_and_counts_are_right(tmp_path):
     assert time.process_time() - start < 10  # half a second on a 2-core machine
 
 
-# ------------------------------------------------------------------------------------------------------ wrong arguments
+# --- wrong arguments
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_images_that_are_missing_are_counted_and_named(small):
     assert len(load_small(small, "val")) == 1  # which does not need it
 
 
-# ---------------------------------------------------------------------------------------------- structure, one by one
+# --- structure, one by one
 
 
 def drop(*path):
@@ -336,7 +336,7 @@ def test_broken_json_is_named(content, small):
     assert len(str(error.value)) < 1000
 
 
-# ------------------------------------------------------------------------------------------------------------ pickles
+# --- pickles
 
 # made with cPickle of Python 2.7.18: unicode, str in UTF-8 and in Latin-1, a shared list, long and large int
 PYTHON2 = {
@@ -558,7 +558,7 @@ def test_a_place_in_the_memory_is_only_a_name():
     assert read_plain_pickle(b"]r\xff\xff\xff\xff.") == [] and read_plain_pickle(b"]p99999999999\n.") == []
 
 
-# -------------------------------------------------------------------------------------------------------------- masks
+# --- masks
 
 
 def random_mask(rng, height, width):
@@ -666,7 +666,7 @@ def test_a_mask_of_no_sensible_size_is_not_made(size):
         mask([], *size)
 
 
-# ------------------------------------------------------------------------------------------------------------- images
+# --- images
 
 
 def test_an_image_of_another_size_is_refused(small):
@@ -704,7 +704,7 @@ def test_a_decompression_bomb_is_not_decoded(side, small):
     assert time.process_time() - start < 0.5
 
 
-# ------------------------------------------------------------------------------------------------- the converted file
+# --- the converted file
 
 
 def test_a_converted_set_is_the_same(small, tmp_path):
@@ -783,7 +783,7 @@ def test_a_converted_file_of_another_set_or_format_is_refused(small, tmp_path):
             load(out, "refcoco", "val", images=small.images)
 
 
-# --------------------------------------------------------------------------------------------------------------- fuzz
+# --- fuzz
 
 
 def damaged(content, rng):

@@ -63,7 +63,7 @@ def same(one, other):
     return all(np.array_equal(array, getattr(other, name)) for name, array in columns(one).items())
 
 
-# ------------------------------------------------------------------------------------------- what the sentences mean
+# --- what the sentences mean
 
 
 @everything
@@ -237,7 +237,7 @@ def test_golden_phrases(program, style, unseen, english, korean):
     assert phrase(program, "emoji", "korean", style, unseen) == korean
 
 
-# ------------------------------------------------------------------------------------------------------- the splits
+# --- the splits
 
 
 @each_kind_of_objects
@@ -301,7 +301,7 @@ def test_kinds_are_equally_frequent_in_no_order(split):
     assert set(some) == {5, 6} and all(KINDS[kind] == read(text, "english").kind for kind, text in zip(some, sentences))
 
 
-# ------------------------------------------------------------------------------------------------- layouts and pictures
+# --- layouts and pictures
 
 
 @each_kind_of_objects
@@ -426,7 +426,7 @@ def test_backgrounds_are_grey_patterns_that_differ():
     assert len(seen) == 300 and min(spreads) > 4 and max(spreads) > 16
 
 
-# ------------------------------------------------------------------------------------- what is drawn, how it is given
+# --- what is drawn, how it is given
 
 
 @pytest.mark.parametrize(("start", "count"), [(0, 1), (7, 3), (511, 2), (512, 1), (700, 100)])

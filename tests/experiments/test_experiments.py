@@ -202,7 +202,7 @@ def test_a_recipe_names_the_table_that_lacks_its_profile(monkeypatch):
         vit_fashion_mnist(profile="cpu")
 
 
-# ---------------------------------------------------------------- records
+# --- records
 
 
 def test_points_are_all_combinations():

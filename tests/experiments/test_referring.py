@@ -264,7 +264,7 @@ def test_weights_of_seed_0_are_kept_and_fit(tmp_path, monkeypatch, run):
         load_weights(model, "tiny", point, "ci", tmp_path)
 
 
-# ------------------------------------------------------------------------------------------------ what is stored
+# --- what is stored
 
 NAMES = ("referring", "lavt", "lavt-finer", "lavt-words")
 STORED = [(name, row) for name in NAMES for row in load_results(name)]

@@ -9,7 +9,7 @@ import math
 import re
 from dataclasses import dataclass, field
 
-# ------------------------------------------------------------------------------------------------------------ words
+# --- words
 
 ENGLISH_NOUNS = """
 car automobile, airplane jet, rocket spaceship, tree sapling, flower blossom, mushroom toadstool, apple fruit,
@@ -77,7 +77,7 @@ def read(sentence, language):
     return (read_english if language == "english" else read_korean)(sentence)
 
 
-# ---------------------------------------------------------------------------------------------------------- English
+# --- English
 
 
 RANKS = ["first", "second", "third"]
@@ -168,7 +168,7 @@ def describe(meaning, word, language):
         meaning.size = SIZES[language][word]
 
 
-# ----------------------------------------------------------------------------------------------------------- Korean
+# --- Korean
 
 KOREAN_SIDES = {
     "왼쪽": "left", "왼편": "left", "좌측": "left", "오른쪽": "right", "오른편": "right", "우측": "right",
@@ -260,7 +260,7 @@ def read_korean(sentence):
     return meaning
 
 
-# ------------------------------------------------------------------------------------------------------------ scenes
+# --- scenes
 
 
 def ahead(thing, other, side):

@@ -509,7 +509,7 @@ def test_segment_file_writes_one_picture_and_never_over_another(checkpoint, toke
     for expression, target, error, says in (
         ("the yak", out, FileExistsError, "is there already: name another file, or overwrite it with --force"),
         ("the yak", tmp_path / "out.jpg", ValueError, "must end in .png"),
-        ("the yak", tmp_path / "none" / "out.png", FileNotFoundError, "is no folder: make it first"),
+        ("the yak", tmp_path / "none" / "out.png", FileNotFoundError, "is not a folder: make it first"),
         (" ", tmp_path / "new.png", ValueError, "an expression names a thing"),
     ):
         with pytest.raises(error, match=says):
@@ -668,7 +668,7 @@ def test_evaluation_says_before_any_work_what_is_wrong(checkpoint, tokenizer_fol
     ):
         with pytest.raises(error, match=says):
             evaluate(checkpoint, small.root, tmp_path / "out.json", **settings(tokenizer_folder, **more))
-    with pytest.raises(FileNotFoundError, match="is no folder: make it first"):
+    with pytest.raises(FileNotFoundError, match="is not a folder: make it first"):
         evaluate(checkpoint, small.root, tmp_path / "none" / "out.json", **settings(tokenizer_folder))
     assert not list(tmp_path.glob("*.json*"))
 

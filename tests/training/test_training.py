@@ -91,7 +91,7 @@ def interrupted(function, calls):
     return call
 
 
-# ---------------------------------------------------------------- learning
+# --- learning
 
 
 def test_it_learns():
@@ -175,7 +175,7 @@ def test_divergence_is_named():
         train(small_model(), small_set(), **RUN | {"augment": lambda images: images * math.nan})
 
 
-# ---------------------------------------------------------------- the pieces
+# --- the pieces
 
 
 @given(st.integers(1, 200), st.integers(1, 64), st.integers(0, 9), st.integers(0, 9))
@@ -218,7 +218,7 @@ def test_fixed_positions_stay_fixed():
     assert torch.equal(before, model.positions)
 
 
-# ---------------------------------------------------------------- repeatable, and interrupted
+# --- repeatable, and interrupted
 
 
 def test_same_seed_same_bits_another_seed_other_bits():
@@ -371,7 +371,7 @@ def test_write_atomically_leaves_the_old_file_when_it_fails(tmp_path, monkeypatc
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
 
 
-# ---------------------------------------------------------------- bad input
+# --- bad input
 
 
 @pytest.mark.parametrize(
@@ -417,7 +417,7 @@ def test_checkpoint_must_be_a_file(tmp_path):
         train(small_model(), small_set(), **RUN, checkpoint=tmp_path)
 
 
-# ---------------------------------------------------------------- history
+# --- history
 
 
 def test_history_reads_as_a_table():
@@ -439,7 +439,7 @@ def test_history_as_curves():
         history.curves("losses")
 
 
-# ---------------------------------------------------------------- processes, imports, devices
+# --- processes, imports, devices
 
 
 def test_importing_imports_little():

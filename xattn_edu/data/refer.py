@@ -36,7 +36,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from xattn_edu.data.plain_pickle import read_plain_pickle
-from xattn_edu.files import write_atomically
+from xattn_edu.files import check_folder_of, write_atomically
 
 PUBLISHED = {
     ("refcoco", "unc"): {"train": 42_404, "val": 3_811, "testA": 1_975, "testB": 1_810},
@@ -109,7 +109,7 @@ class ReferringExpressions:
 
     @cached_property
     def pairs(self) -> tuple[tuple[Referent, Sentence], ...]:
-        """What each item is made of."""
+        """The referent and the sentence of each item."""
         return tuple((referent, sentence) for referent in self.referents for sentence in referent.sentences)
 
     @property
@@ -189,8 +189,7 @@ def convert(root: str | Path, dataset: str, split_by: str, out: str | Path) -> N
     (refs, images, annotations), without what is not used here. Raises as `load`; images are not needed.
     """
     (root, split_by), out = _choose(root, dataset, split_by), Path(out).expanduser()
-    if not out.parent.is_dir():
-        raise FileNotFoundError(f"{out.parent}, where {out.name} should go, is no folder: make it first")
+    check_folder_of(out)
     referents = _Source.read(root, dataset, split_by).referents(PUBLISHED[dataset, split_by])
     images: dict[int, dict[str, Any]] = {}
     annotations: dict[int, dict[str, Any]] = {}
@@ -228,7 +227,7 @@ def mask(segmentation: Any, height: int, width: int) -> ndarray:
     return np.ascontiguousarray(column_wise.reshape(width, height).T)
 
 
-# ------------------------------------------------------------------------------------------------------------ the files
+# --- the files
 
 
 def _choose(root: str | Path, dataset: str, split_by: str | None) -> tuple[Path, str]:
@@ -263,7 +262,7 @@ def _naming(what: object, remedy: str = REMEDY) -> Iterator[None]:
 
 
 class _Source(NamedTuple):
-    """What the files hold, as read: nothing in it is known to be sound."""
+    """The contents of the files, as read: nothing in them has been checked yet."""
 
     refs: Any
     instances: Any
@@ -396,7 +395,7 @@ def _image(path: Path, height: int, width: int) -> ndarray:
             raise ValueError(f"this is no sound JPEG file ({error})") from error
 
 
-# ------------------------------------------------------------------------------------------------------------ the masks
+# --- the masks
 
 
 def _check_size(height: int, width: int) -> None:

@@ -62,7 +62,7 @@ class Pair:
     format: str
 
 
-# ------------------------------------------------------------------------------------------------ numbers in words
+# --- numbers in words
 
 
 def english(number: int) -> str:
@@ -151,7 +151,7 @@ def _suffixed(day: int) -> str:
     return f"{day}{'th' if day in (11, 12, 13) else {1: 'st', 2: 'nd', 3: 'rd'}.get(day % 10, 'th')}"
 
 
-# --------------------------------------------------------------------------------------------------------- formats
+# --- formats
 
 DATES: dict[str, Callable[[Date], str]] = {
     "month day, year": lambda d: f"{MONTHS[d.month - 1]} {d.day}, {d.year}",
@@ -181,7 +181,7 @@ def _korean_month(month: int) -> str:
     return {6: "유", 10: "시"}.get(month, korean(month))  # 유월, 시월: June and October lose a sound
 
 
-# ----------------------------------------------------------------------------------------------- tokens and their ids
+# --- tokens and their ids
 
 _TOKEN = re.compile(r"[A-Za-z]+|[^\sA-Za-z]")  # an English word, or any other single character; spaces only separate
 
@@ -256,7 +256,7 @@ def _encode_one(text: str) -> list[int]:
 _EXAMPLES = "'5 March 1997', 'two million and one' and '23만 45'"
 
 
-# ------------------------------------------------------------------------------------------------------------- pairs
+# --- pairs
 
 
 def pairs(split: str, size: int, seed: int = 0, formats: Sequence[str] = FORMATS) -> list[Pair]:

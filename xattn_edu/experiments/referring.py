@@ -282,7 +282,7 @@ def disordered(sentences: Sequence[str], seed: int = 0) -> list[str]:
 
 
 def describe(model: str, size: ReferringSize, vocabulary: int) -> ModelDescription:
-    """What the weights of MODELS[model], built with this size and a vocabulary of so many ids, say of themselves."""
+    """The description stored with the weights of MODELS[model], for a size and a number of ids in the vocabulary."""
     image_encoder = {"width": size.width, "depths": [*size.depths], "heads": [*size.heads], "window": size.window}
     image_encoder |= {"patch": size.patch, "positions": size.positions}
     language = {"vocabulary_size": vocabulary, "width": size.words, "depth": size.word_layers, "heads": 4, "length": 64}

@@ -6,16 +6,16 @@ docs/choices.md explains how the numbers were chosen. The profiles themselves ar
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn, TypeVar
 
-Size = TypeVar("Size")
+Row = TypeVar("Row")
 
 
-class SizeTable(dict[str, Size]):
+class SizeTable(dict[str, Row]):
     """The rows of the table `name`, keyed by profile: SizeTable("NAME_SIZES", ci=..., cpu=..., gpu=...).
 
     Raises ValueError for a profile that has no row.
     """
 
-    def __init__(self, name: str, **rows: Size):
+    def __init__(self, name: str, **rows: Row):
         super().__init__(rows)
         self.name = name
 

@@ -8,8 +8,6 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
-# --- referring segmentation: one mask an expression
-
 
 class Bounds(NamedTuple):
     """A score and the two ends of its confidence interval; `str` reads "0.527 (0.501 to 0.549)"."""

@@ -36,7 +36,7 @@ def attention(
 
     Source: Vaswani et al. (2017), section 3.2.1, equation (1).
     """
-    mask = _check(query, key, value, mask)
+    mask = _check_attention(query, key, value, mask)
     scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
     if mask is None:
         weights = scores.softmax(dim=-1)
@@ -58,7 +58,7 @@ def fused_attention(
     Arguments and errors are those of `attention`, the numbers too, up to rounding. Use it where the weights are not
     needed.
     """
-    mask = _check(query, key, value, mask)
+    mask = _check_attention(query, key, value, mask)
     if mask is None:
         return F.scaled_dot_product_attention(query, key, value)
     # torch does not define the output of a row without any key. Such rows may attend to all keys here, and are then set
@@ -143,20 +143,6 @@ class MultiHeadAttention(nn.Module):
         heads, weights = _attend_with_all_heads(query, key, value, mask, return_weights)
         output = self.output(merge_heads(heads))
         return output if weights is None else (output, weights)
-
-    def _stacked_self_attention(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
-        """[q, k, v] = z U_qkv: on a CPU, one product with the three matrices side by side is faster than three.
-
-        Without gradients only: they would need the stacked copy of the matrices kept until the backward pass.
-        """
-        self._check_tokens("tokens", tokens, self.width)
-        self._check_fit(tokens, tokens.shape[0], tokens.shape[1], mask)
-        layers = (self.query, self.key, self.value)
-        bias = None if self.query.bias is None else torch.cat([layer.bias for layer in layers])
-        stacked = F.linear(tokens, torch.cat([layer.weight for layer in layers]), bias)
-        query, key, value = (split_heads(part, self.heads) for part in stacked.chunk(3, dim=-1))
-        mask = None if mask is None else mask.unsqueeze(1)  # one mask for all heads
-        return self.output(merge_heads(fused_attention(query, key, value, mask)))
 
     def keys_and_values(
         self, context: Float[Tensor, "batch key context_width"]
@@ -264,7 +250,7 @@ def attention_rollout(weights: Sequence[Tensor]) -> Float[Tensor, "batch token t
     return flow
 
 
-def _check(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor | None:
+def _check_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor | None:
     """Refuse what does not fit, before anything is computed; return the mask as booleans."""
     kinds = [x.dtype if isinstance(x, Tensor) else type(x).__name__ for x in (query, key, value)]
     if len(set(kinds)) > 1 or not (isinstance(query, Tensor) and query.is_floating_point()):

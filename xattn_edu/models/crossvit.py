@@ -71,8 +71,8 @@ class CrossViT(nn.Module):
         stochastic_depth: Rate of L's last block; from 0 at the first, rates grow linearly with the depth of L.
         norm_eps: The epsilon of every LayerNorm.
 
-    Raises ValueError for what is no pair, sizes that do not divide each other, unknown names, counts below 1, and a
-    rate outside [0, 1).
+    Raises ValueError for an argument that is not a pair, sizes that do not divide each other, unknown names, counts
+    below 1, and a rate outside [0, 1).
     """
 
     def __init__(

@@ -83,7 +83,7 @@ class DecoderFusion(nn.Module):
         hidden: Hidden width of the feed-forward layers; 4 * `width` by default.
         dropout: Rate of dropout in the Transformer.
 
-    Raises ValueError for fewer stages, and for a width that is no such multiple.
+    Raises ValueError for fewer stages, and for a width that is not such a multiple.
     """
 
     def __init__(

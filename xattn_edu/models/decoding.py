@@ -18,7 +18,7 @@ def greedy_decode(model: Transformer, source: Tensor, length: int, *, cache: boo
 
     Returns the tokens with their `end`, filled up with `pad` and without `start`. With `cache=False` the decoder runs
     on all tokens at every step, not on the newest alone: the same tokens, more slowly. Raises ValueError for a length
-    below 1 and for ids outside the vocabulary, TypeError for a source that is no tensor of ids.
+    below 1 and for ids outside the vocabulary, TypeError for a source that is not a tensor of ids.
     """
     _check_length(length)
     with evaluating(model):

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xattn_edu.models.layers import evaluating
-from xattn_edu.shapes import shaped
+from xattn_edu.shapes import check_heads, shaped
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
@@ -149,7 +149,7 @@ class Bert(nn.Module):
         vocabulary, and for more words than the model has positions.
         """
         config = self.bert.config
-        _check(ids, mask, config.vocab_size)
+        _check_ids(ids, mask, config.vocab_size)
         if ids.shape[1] > config.max_position_embeddings:
             raise ValueError(
                 f"{ids.shape[1]} words are more than the model's {config.max_position_embeddings} positions: "
@@ -186,8 +186,7 @@ class SmallBert(Bert):
     ):
         from transformers import BertConfig, BertModel
 
-        if width % heads:
-            raise ValueError(f"the width must be a multiple of the number of heads: width {width}, heads {heads}")
+        check_heads(width, heads)
         config = BertConfig(
             vocab_size=vocabulary_size,
             hidden_size=width,
@@ -287,7 +286,7 @@ class FrozenWords(nn.Module):
         self, ids: Int[Tensor, "batch word"], mask: Bool[Tensor, "batch word"]
     ) -> Float[Tensor, "batch word channel"]:
         """The book's words after the linear layer. Raises TypeError and ValueError as `Bert` does."""
-        _check(ids, mask, len(self.table))
+        _check_ids(ids, mask, len(self.table))
         words = F.embedding(ids, self.table).to(self.projection.weight.dtype)
         return self.projection(words).masked_fill(~mask[..., None], 0)
 
@@ -320,7 +319,7 @@ def _one_sentence(ids: Tensor | Sequence[int], count: int) -> list[int]:
     return listed
 
 
-def _check(ids: Tensor, mask: Tensor, count: int) -> None:
+def _check_ids(ids: Tensor, mask: Tensor, count: int) -> None:
     """Raises TypeError or ValueError unless these are sentences of ids below `count`, with their mask."""
     if ids.dtype not in (torch.int64, torch.int32):
         raise TypeError(f"ids must be whole numbers, int64 or int32, given {ids.dtype}: write ids.long()")

@@ -350,8 +350,8 @@ class Transformer(nn.Module):
         Raises TypeError for ids that are not whole numbers, ValueError for ids outside the vocabulary and for a source
         and a target of different batch sizes.
         """
-        self._check(source, "source")
-        self._check(target, "target")
+        self._check_ids(source, "source")
+        self._check_ids(target, "target")
         if len(source) != len(target):
             raise ValueError(f"source and target differ in batch: {tuple(source.shape)}, {tuple(target.shape)}")
         memory, memory_mask, to_itself = self.encode(source, return_weights)
@@ -385,7 +385,7 @@ class Transformer(nn.Module):
 
     def begin(self, source: Int[Tensor, "batch source"]) -> Cache:
         """Run the encoder, once, and return the state before the first step. Errors are those of `forward`."""
-        self._check(source, "source")
+        self._check_ids(source, "source")
         memory, memory_mask, _ = self.encode(source)
         return Cache(memory, memory_mask, [LayerCache() for _ in self.decoder.layers])
 
@@ -395,7 +395,7 @@ class Transformer(nn.Module):
 
         Errors are those of `forward`; ValueError also unless the cache has as many rows as `last`.
         """
-        self._check(last[:, None], "last")
+        self._check_ids(last[:, None], "last")
         if len(last) != len(cache.memory):
             raise ValueError(
                 f"last must be one token for each of the cache's {len(cache.memory)} rows, given {len(last)}"
@@ -405,7 +405,7 @@ class Transformer(nn.Module):
         cache.length += 1
         return self.logits(tokens[:, 0])
 
-    def _check(self, ids: Tensor, name: str) -> None:
+    def _check_ids(self, ids: Tensor, name: str) -> None:
         if not isinstance(ids, Tensor):
             raise TypeError(f"{name} must be a tensor of ids, given a {type(ids).__name__}: write torch.tensor(ids)")
         if ids.ndim != 2 or ids.shape[1] < 1:

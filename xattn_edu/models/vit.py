@@ -53,19 +53,19 @@ class PatchEmbedding(nn.Module):
     @shaped
     def forward(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch token embedding"]:
         """By a strided convolution. Raises ValueError for images of another size or number of channels."""
-        self._check(images)
+        self._check_images(images)
         return rearrange(self.projection(images), "batch embedding row column -> batch (row column) embedding")
 
     @shaped
     def linear(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch token embedding"]:
         """The same tokens by a linear layer on flattened patches."""
-        self._check(images)
+        self._check_images(images)
         return F.linear(patchify(images, self.patch), self._matrix(), self.projection.bias)
 
     @shaped
     def pointwise(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch token embedding"]:
         """The same tokens by a 1x1 convolution over the grid of unfolded patches."""
-        self._check(images)
+        self._check_images(images)
         unfolded = F.unfold(images, kernel_size=self.patch, stride=self.patch)  # batch (channel p q) patch_count
         grid = unfolded.unflatten(-1, self.grid)
         tokens = F.conv2d(grid, self._matrix()[:, :, None, None], self.projection.bias)
@@ -74,7 +74,7 @@ class PatchEmbedding(nn.Module):
     def _matrix(self) -> Tensor:
         return self.projection.weight.flatten(1)
 
-    def _check(self, images: Tensor) -> None:
+    def _check_images(self, images: Tensor) -> None:
         expected = (self.projection.in_channels, *self.image_size)
         if images.ndim != 4 or tuple(images.shape[1:]) != expected:
             raise ValueError(
@@ -157,7 +157,7 @@ class ViT(nn.Module):
             self-attention. It needs `pool="mean"`.
 
     Raises ValueError for sizes that do not divide, rates and names that do not exist, and a mixer with a class token;
-    TypeError for a mixer that is no function.
+    TypeError for a mixer that is not a function.
 
     Source: Dosovitskiy et al. (2021), section 3.1, equations (1) to (4).
     """

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from xattn_edu.data import refer
 from xattn_edu.data.refer import ReferringExpressions
-from xattn_edu.files import write_atomically
+from xattn_edu.files import check_folder_of, write_atomically
 from xattn_edu.machine import describe_machine
 from xattn_edu.measure.overlaps import Overlaps, Score, overlaps
 from xattn_edu.models.masks import predicted_masks, resize
@@ -102,8 +102,7 @@ def _check_arguments(out: Path, at: str, batch_size: int) -> None:
         raise ValueError(f'masks are compared at "network" or "original" size, given {at!r}')
     if batch_size < 1:
         raise ValueError(f"batch_size is 1 at least, given {batch_size}")
-    if not out.parent.is_dir():
-        raise FileNotFoundError(f"{out.parent}, where {out.name} should go, is no folder: make it first")
+    check_folder_of(out)
 
 
 def _chosen(model: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure, FigureBase
 from numpy import ndarray
 from PIL import Image, ImageOps
 
-from xattn_edu.files import first_line, write_atomically
+from xattn_edu.files import check_folder_of, first_line, write_atomically
 from xattn_edu.plots import STYLE, attention_over_image, referent
 from xattn_edu.predict.loading import load_segmenter
 from xattn_edu.predict.segmenter import Prediction, check_sentence
@@ -80,8 +80,7 @@ def segment_file(
     check_sentence(sentence)
     if out.suffix.lower() != ".png":
         raise ValueError(f"the picture is a PNG: its name must end in .png, given {out}")
-    if not out.parent.is_dir():
-        raise FileNotFoundError(f"{out.parent}, where {out.name} should go, is no folder: make it first")
+    check_folder_of(out)
     if out.exists() and not force:
         raise FileExistsError(f"{out} is there already: name another file, or overwrite it with --force (force=True)")
     photograph = read_image(image)

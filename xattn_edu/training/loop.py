@@ -76,11 +76,21 @@ def train(
         checkpoint_every: steps after which the checkpoint is written as well.
         progress: whether to show a bar, in notebooks and terminals.
 
-    Raises, before any work, ValueError for arguments that make no sense, for labels that the model has no class for (if
+    Raises, before any work, ValueError for arguments out of range, for labels that the model has no class for (if
     they are in memory and the loss is cross-entropy), and for a checkpoint that is damaged or belongs to another run;
     FloatingPointError when the loss is no longer finite.
     """
-    recipe = Recipe(epochs, batch_size, learning_rate, weight_decay, warmup, clip, seed, loss, augment)
+    recipe = Recipe(
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        warmup=warmup,
+        clip=clip,
+        seed=seed,
+        loss=loss,
+        augment=augment,
+    )
     if evaluate_every < 1:
         raise ValueError(f"evaluate_every must be 1 epoch or more, given {evaluate_every}")
     check_data(model, train_set, loss)

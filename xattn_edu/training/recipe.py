@@ -19,7 +19,7 @@ from xattn_edu.training.checkpoints import name_of
 class Recipe:
     """The settings of `train` that decide the trained weights: a checkpoint is continued only with the same ones.
 
-    Raises ValueError for numbers that make no sense.
+    Raises ValueError for numbers out of range.
     """
 
     epochs: int

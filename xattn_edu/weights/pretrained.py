@@ -54,7 +54,7 @@ def load_pretrained(name: str, file: str | os.PathLike[str] | None = None) -> nn
             "(weights of this course's own CrossViT need no conversion: model.load_state_dict)"
         )
     convert_from, convert_to = _FORMS[form]
-    _check(path, state, name, convert_to(model.state_dict()))
+    _check_names(path, state, name, convert_to(model.state_dict()))
     model.load_state_dict(convert_from(state))
     return model.eval()
 
@@ -69,7 +69,7 @@ def _download(name: str) -> Path:
     return Path(cached_or_fetched(partial(hf_hub_download, repository, file), what, advice))
 
 
-def _check(path: Path, state: Mapping[str, Tensor], name: str, expected: Mapping[str, Tensor]) -> None:
+def _check_names(path: Path, state: Mapping[str, Tensor], name: str, expected: Mapping[str, Tensor]) -> None:
     """Raises ValueError, with the names that the file has, if it is another model's."""
     wrong = [f"{key} is missing" for key in expected if key not in state]
     wrong += [f"{key} is not known" for key in state if key not in expected]

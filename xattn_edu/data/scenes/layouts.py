@@ -77,7 +77,7 @@ class Layout:
         return (self.present & (self.category == self.of("category", self.target)[:, None])).sum(axis=1)
 
 
-# ------------------------------------------------------------------------------------------------- drawing the objects
+# --- drawing the objects
 
 
 def draw(rng: Generator, kind: ndarray, split: str, objects: str) -> tuple[Layout, ndarray]:
@@ -225,7 +225,7 @@ def _step_to_split(row: ndarray, column: ndarray, present: ndarray, split: int) 
     return (split - total + 2) % len(SPLITS) - 2
 
 
-# --------------------------------------------------------------------------------------------- expressions that fit
+# --- expressions that fit
 
 
 def _described(

@@ -146,7 +146,7 @@ def _stream(split: str, seed: int, block: int, purpose: int) -> Generator:
     return default_rng(SeedSequence(int(seed), spawn_key=(SPLITS.index(split), block, purpose)))
 
 
-# ------------------------------------------------------------------------------------------------------------- painting
+# --- painting
 
 
 def _paint(layout: Layout, split: str, seed: int, start: int, size: int, objects: str) -> tuple[ndarray, ndarray]:
@@ -211,7 +211,7 @@ def _backgrounds(rng: Generator, images: ndarray, first: int) -> None:
         image[...] = pattern + middle[number] + grain[y : y + size, x : x + size]
 
 
-# --------------------------------------------------------------------------------------------------------- bad input
+# --- bad input
 
 
 def _check_arguments(

@@ -119,7 +119,7 @@ def resampling(source: int, target: int) -> ndarray:
     return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-# ------------------------------------------------------------------------------------------------------- three sources
+# --- three sources
 
 
 def _emoji() -> tuple[tuple[Sprite, ...], ...]:
