@@ -62,8 +62,14 @@ def attention_heatmap(
 ) -> Axes:
     """Attention weights (query, key) as a table of colours: a row holds the weights of one query.
 
-    Small tables carry their `numbers` (up to 8 x 8, unless said otherwise); `queries` and `keys` label the rows and
-    columns. Raises ValueError for weights that are not two-dimensional or labels that do not fit.
+    Args:
+        weights: (query, key).
+        queries, keys: labels of the rows and of the columns.
+        title: the title of the plot.
+        numbers: whether to write the weights into the table; by default up to 8 x 8.
+        ax: the axes to draw on; new ones by default.
+
+    Raises ValueError for weights that are not two-dimensional or labels that do not fit.
     """
     array = _array(weights)
     if array.ndim != 2:
@@ -125,6 +131,14 @@ def patch_grid(
     image: Any, patch: int, *, title: str = "", numbers: bool = True, gap: int | None = None, ax: Axes | None = None
 ) -> Axes:
     """An image (height, width) or (height, width, 3) cut into patch x patch squares, numbered in token order.
+
+    Args:
+        image: pixels in 0..1, or uint8.
+        patch: the side of a patch in pixels.
+        title: the title of the plot.
+        numbers: whether to write the number of each patch.
+        gap: pixels between the patches; a quarter of `patch` by default, at least 1.
+        ax: the axes to draw on; new ones by default.
 
     Raises ValueError if the patch does not divide the image.
     """
@@ -208,8 +222,15 @@ def referent(
 ) -> Axes:
     """An image with a sentence above it, dimmed outside the `mask` (height, width) of the object that it names.
 
-    With `predicted` (height, width) that mask is painted, and the true one is an outline: paint that fills its outline
-    is right. Sentences are broken after `width` letters. Raises ValueError for masks of another size than the image.
+    Args:
+        image: (height, width, 3) or (height, width), in 0..1 or uint8.
+        mask: True on the object; without it nothing is dimmed.
+        sentence: the title, broken after `width` letters.
+        predicted: a mask (height, width) that is painted; the true one is then an outline.
+        width: letters in a line of the sentence.
+        ax: the axes to draw on; new ones by default.
+
+    Raises ValueError for masks of another size than the image.
     """
     array = _image(image)
     shapes = {name: np.shape(given) for name, given in (("mask", mask), ("predicted", predicted)) if given is not None}

@@ -144,15 +144,19 @@ def load(
 ) -> ReferringExpressions:
     """A split of "refcoco", "refcoco+" or "refcocog".
 
-    root: the folder with the published files, or a file made by `convert`. split: "train", "val", and "testA" (people)
-    and "testB" (other objects) for unc, else "test"; G-Ref by google has no test split. split_by: "unc", "google" or
-    "umd"; by default unc, and umd for G-Ref. images: where the .jpg files are, if not in one of the usual places below
-    `root`, or beside the converted file.
+    Args:
+        root: the folder with the published files, or a file made by `convert`.
+        dataset: "refcoco", "refcoco+" or "refcocog" (G-Ref).
+        split: "train", "val", and "testA" (people) and "testB" (other objects) for unc, else "test"; G-Ref by google
+            has no test split.
+        split_by: "unc", "google" or "umd"; by default unc, and umd for G-Ref.
+        images: the folder of the .jpg files, if it is not one of the usual places below `root` or beside the file.
+        check_counts: whether to refuse a split with another number of referents than the published one.
 
     The whole split is checked before this returns, up to the presence of each image (their content is when it is read).
     Raises ValueError for an unknown set or split, for a file that is damaged or contradicts the others, and for another
     number of referents than the published one (a miniature set loads with check_counts=False); FileNotFoundError for
-    files that are not there. Both name the file and the remedy.
+    files that are not there. Both name the file and the likely fix.
     """
     root, split_by = _choose(root, dataset, split_by)
     splits = PUBLISHED[dataset, split_by]

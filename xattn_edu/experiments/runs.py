@@ -24,7 +24,17 @@ def reproduce(
 ) -> dict[str, Any]:
     """One run of an experiment, or what is stored of it if it was finished before; an interrupted one is continued.
 
-    The record is written to `folder` whole or not at all; the checkpoint beside it goes when it is.
+    The record is written to `folder` whole or not at all; then the checkpoint beside it is removed.
+
+    Args:
+        name: a key of EXPERIMENTS.
+        point: the settings of the run, one value for each key of the experiment's grid.
+        seed: the seed of the run.
+        profile: the size of the run.
+        folder: where the record goes.
+        progress: whether to show a bar.
+
+    Raises ValueError for a stored file that is not a record, and what the experiment's recipe raises.
     """
     path = result_path(name, point, seed, profile.name, folder)
     if path.exists():

@@ -96,6 +96,13 @@ def vit_macs(
     """A ViT's multiply-accumulates in closed form: (linear in the number of tokens, quadratic in it).
 
     With N tokens, class token included, and width d, a block costs (4 + 2 r) N d^2 + 2 N^2 d.
+
+    Args:
+        image_size, patch: the sides of the square image and of a patch, in pixels.
+        width, depth: channels of a token, and blocks.
+        mlp_ratio: r, the hidden width of the MLP over `width`.
+        classes, channels: outputs of the head, and channels of the image.
+
     Raises ValueError if the patch does not divide the image.
     """
     rows, columns = grid_of((image_size, image_size), patch)

@@ -125,7 +125,9 @@ def scene_layouts(
 ) -> tuple[Layout, tuple[str, ...], ndarray]:
     """Layouts, sentences and kinds (count,) of the scenes that `scenes` paints for these arguments.
 
-    Several times as fast as painting them. Arguments and errors are those of `scenes`.
+    Several times as fast as painting them.
+
+    Args: as in `scenes`. The errors are the same as well.
     """
     _check_arguments(split, count, seed, start, objects, language, kinds)
     start, end, wanted = int(start), int(start) + int(count), np.array([KINDS.index(kind) for kind in kinds])

@@ -101,11 +101,19 @@ def sprites(objects: str, train: bool = True) -> tuple[tuple[Sprite, ...], ...]:
 
 @lru_cache(maxsize=4096)  # more than there are in one size; a large one takes some 60 kB
 def stamp(objects: str, train: bool, category: int, variant: int, colour: int, height: int, width: int) -> Stamp:
-    """The sprite in one of the eight colours, height x width pixels large."""
+    """A sprite in one of the eight colours, scaled to its final size.
+
+    Args:
+        objects: one of OBJECTS.
+        train: as in `sprites`.
+        category, variant: the sprite's place in `sprites(objects, train)`.
+        colour: index into COLOURS.
+        height, width: the size in pixels.
+    """
     sprite = sprites(objects, train)[category][variant]
     rows, columns = resampling(sprite.alpha.shape[0], height), resampling(sprite.alpha.shape[1], width)
     alpha = (rows @ sprite.alpha @ columns.T)[..., None]
-    light = (rows @ (sprite.light * sprite.alpha) @ columns.T)[..., None]  # times alpha: what is clear has no say
+    light = (rows @ (sprite.light * sprite.alpha) @ columns.T)[..., None]  # times alpha: clear pixels have no weight
     paint = OUTLINE * (alpha - light) + TINTS[colour] * light
     clear = np.repeat((256 * (1 - alpha)).round().astype(np.uint16), 3, axis=2)
     return Stamp(paint.clip(0, 255).astype(np.uint8), clear, alpha[..., 0] > 0.4)
