@@ -2,8 +2,8 @@
 
 Words, marks and lines must be equal, and each number within one unit of its last printed digit: 0.839 is 0.840, and
 -0.0000 is 0.0000. Of two numbers the finer print gives the unit (1. is 0.9999), and in square brackets the finest
-number gives it for all, because NumPy prints 0.10 beside 0.11 as 0.1. A number without decimals or exponent is a count
-and must be equal. NaN and infinity are words. How many blanks stand side by side does not matter.
+number gives it for all, because NumPy prints 0.10 beside 0.11 as 0.1. A number without decimals, exponent or percent
+sign is a count and must be equal. NaN and infinity are words. How many blanks stand side by side does not matter.
 
 A cell that prints the results of a training may have a tag such as `numbers-within-0.05`: there, decimals and
 percentages may differ by 0.05 (as printed: 0.5 % and 0.45 %), words and counts not at all.
@@ -37,6 +37,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 class Number(NamedTuple):
     value: Decimal
     scientific: bool
+    percent: bool  # a percent sign follows
     measured: bool  # printed with decimals, an exponent or a percent sign; otherwise a count
     array: int  # which square brackets of the text it is in, 0 for none
 
@@ -56,9 +57,10 @@ def tokens(text):
             depth = max(depth + (token == "[") - (token == "]"), 0)
             array += token == "[" and depth == 1
             if match["number"]:
-                measured = "." in token or "e" in token or line[match.end() :].lstrip().startswith("%")
+                percent = line[match.end() :].lstrip().startswith("%")
+                measured = "." in token or "e" in token or percent
                 value = Decimal(re.sub("[,_]", "", token))
-                token = Number(value, "e" in token, measured, array if depth else 0)
+                token = Number(value, "e" in token, percent, measured, array if depth else 0)
             lines[-1].append(token)
     return lines
 
@@ -76,7 +78,7 @@ def difference(stored, new, within=Decimal(0)):
             return one == other
         scientific = one.scientific or other.scientific
         place = min(one.place, other.place, 0 if scientific else finest.get(one.array, 0))
-        unit = Decimal(1).scaleb(place) if place or scientific else 0
+        unit = Decimal(1).scaleb(place) if place or scientific or one.percent and other.percent else 0
         return abs(one.value - other.value) <= max(unit, within if one.measured and other.measured else 0)
 
     for number, (one, other) in enumerate(zip_longest(*both), 1):
