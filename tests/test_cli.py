@@ -178,7 +178,7 @@ def test_convert_refer_names_what_is_wrong_and_writes_nothing(arguments, named, 
     assert error.count("\n") == 1 and named in error and not out.exists()
 
 
-# --- a model in use: the numbers and pictures are tested in test_segmenter.py
+# --- a model in use: the numbers and pictures are tested in tests/predict
 
 
 @pytest.fixture(scope="module")

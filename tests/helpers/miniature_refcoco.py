@@ -2,6 +2,7 @@
 
 import json
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy import ndarray
 from PIL import Image
 
-from xattn_edu.data.refer import PUBLISHED
+from xattn_edu.data.refer import PUBLISHED, Expression, ReferringExpressions, load
 
 SIZES = {9: (12, 16), 25: (10, 8), 30: (20, 14), 31: (6, 6)}  # image_id: height, width
 SENTENCES = {
@@ -197,3 +198,15 @@ def python2_pickle(value: Any, protocol: int = 2) -> bytes:
         return start + b"(" + b"".join(items) + add_all
 
     return (b"\x80\x02" if protocol == 2 else b"") + save(value) + b"."
+
+
+def load_small(small: Miniature, split: str = "train", **options: Any) -> ReferringExpressions:
+    """Loads the set although it has fewer referents than were published."""
+    return load(small.root, "refcoco", split, check_counts=False, **options)
+
+
+def all_items(small: Miniature, root: Path | None = None) -> Iterator[Expression]:
+    """The items of all splits, from the set's folder or from `root`."""
+    for split in PUBLISHED["refcoco", "unc"]:
+        data = load(root or small.root, "refcoco", split, images=small.images, check_counts=False)
+        yield from (data[index] for index in range(len(data)))
