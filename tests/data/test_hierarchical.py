@@ -162,6 +162,7 @@ def test_a_thumbnail_tells_the_big_letter_and_nothing_of_the_small(many_letters)
     assert probe(seen, many_letters.relation) == chance(1 / 4, 4096)
 
 
+@pytest.mark.slow
 def test_a_fovea_tells_the_small_letter_and_nothing_of_the_big(many_letters):
     seen = pixels(many_letters.fovea, 2)
     assert probe(seen, many_letters.small) > 0.97
@@ -181,12 +182,14 @@ def test_other_small_letters_leave_the_thumbnail_as_it_is(monkeypatch):
     assert np.abs(before.thumbnail.astype(int) - after.thumbnail).max() <= 1  # rounding
 
 
+@pytest.mark.slow
 def test_a_glow_tells_the_cell_and_nothing_of_the_label(many_cues):
     seen = pixels(many_cues.glow, 4)
     assert probe(seen, many_cues.cell) > 0.97
     assert probe(seen, many_cues.label) == chance(1 / 4, 4096)
 
 
+@pytest.mark.slow
 def test_glyphs_tell_nothing_of_the_cell_and_of_the_label_no_more_than_their_counts(many_cues):
     sheets = many_cues.glyphs
     assert probe(pixels(sheets, 4), many_cues.cell) == chance(1 / 16, 4096)

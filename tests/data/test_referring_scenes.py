@@ -66,6 +66,7 @@ def same(one, other):
 # --- what the sentences mean
 
 
+@pytest.mark.slow
 @everything
 def test_two_readers_find_the_referent_and_nothing_else(drawn, objects, language):
     """10,000 sentences of each kind: read strictly or laxly, each leaves the one object that is the referent."""

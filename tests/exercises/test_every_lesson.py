@@ -16,6 +16,7 @@ def test_each_lesson_has_two_or_three_exercises(lesson: Path) -> None:
     assert 2 <= len(exercises_in(lesson)) <= 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exercise", ALL)
 def test_open_as_stored_and_solved_by_the_solution(exercise: Exercise, capsys) -> None:
     namespace = imported_in(exercise.lesson)

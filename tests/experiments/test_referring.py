@@ -105,6 +105,7 @@ def test_evaluation_counts_every_scene_once_and_in_order():
     assert torch.equal(moved.unions > found.unions, torch.ones(25, dtype=torch.bool))
 
 
+@pytest.mark.slow
 def test_a_run_says_what_it_was_and_what_it_found(run):
     assert run.config["model"] == "decoder_fusion" and run.config["steps"] == 2 * 64 / RECIPE["batch_size"]
     assert {key: run.config[key] for key in RECIPE} == RECIPE
@@ -130,6 +131,7 @@ def test_a_record_has_the_settings_of_the_stored_records(run):
     assert {*run.config, "change"} == {*stored, "xavier"}  # recorded since
 
 
+@pytest.mark.slow
 def test_the_same_seed_is_the_same_run(run):
     again = referring_segmentation(
         profile="ci", train_scenes=64, test_scenes=30, epochs=2, device="cpu", progress=False
@@ -193,6 +195,7 @@ def test_words_of_minilm_are_looked_up(monkeypatch):
         lavt_ablation("lavt", language="bert")
 
 
+@pytest.mark.slow
 def test_a_change_of_the_recipe_changes_that_alone():
     tiny = {"train_scenes": 16, "test_scenes": 8, "epochs": 1, "device": "cpu", "progress": False}
     as_chosen = lavt_ablation("lavt", 0, "ci", **tiny).config

@@ -156,6 +156,7 @@ def test_the_bootstrap_equals_one_that_draws_expression_by_expression(score):
     assert (bounds.low, bounds.high) == pytest.approx((low, high), abs=0.15 * (high - low))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("score", SCORES, ids=str)
 def test_the_interval_covers_as_often_as_it_says(score):
     truth = SCORES[score](random_overlaps(200_000, seed=0))
@@ -254,6 +255,7 @@ def _process(rank, address, folder):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_count_each_expression_once(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

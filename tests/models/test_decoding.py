@@ -41,6 +41,7 @@ def test_steps_and_chunks_give_the_logits_of_teacher_forcing(model, lengths, wri
     close(model.logits(torch.cat(outputs, dim=1)), expected)
 
 
+@pytest.mark.slow
 @several
 @given(models, lengths, st.integers(1, 6))
 def test_greedy_decoding_writes_the_likeliest_token_until_the_end(model, lengths, length):
@@ -56,6 +57,7 @@ def test_greedy_decoding_writes_the_likeliest_token_until_the_end(model, lengths
         assert beam_search(model, source, length, beams=1, penalty=0, cache=cached)[0][:, 0].tolist() == expected
 
 
+@pytest.mark.slow
 @several
 @given(models, lengths, st.integers(1, 5), st.integers(1, 5), st.sampled_from([0.0, 0.6, 2.0]))
 def test_beam_search_is_the_same_without_cache_or_neighbours_and_its_scores_are_true(

@@ -184,6 +184,7 @@ def test_no_token_sees_a_later_one(model, lengths, written, data):
         assert torch.equal(one[:, :place], two[:, :place]) and not torch.equal(one[:, place:], two[:, place:])
 
 
+@pytest.mark.slow
 @several
 @given(models, lengths, st.integers(1, 4), st.integers(1, 4), seeds)
 def test_padding_and_neighbours_change_nothing(model, lengths, written, more, seed):

@@ -226,6 +226,7 @@ def results(tmp_path_factory):
     return dict(zip(CELLS, found))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CELLS)
 def test_a_cell(results, name):
     assert (results[name] is None) == CELLS[name][-1], results[name]
@@ -237,6 +238,7 @@ def test_a_failure_shows_both_lines(results):
     assert "the tag numbers-within-reason states no number" in results["a tag that says nothing"]
 
 
+@pytest.mark.slow
 def test_a_cell_over_its_time_limit_fails(tmp_path):
     cells = [("import time; time.sleep(3600)", [], [], False)]
     (said,) = check(tmp_path, cells, "--nbval-cell-timeout=1", "--nbval-kernel-startup-timeout=900")

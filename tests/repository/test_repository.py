@@ -38,6 +38,7 @@ def test_files_are_small():
     assert large == {}
 
 
+@pytest.mark.slow
 def test_the_clone_is_small():
     # What git would send, packed anew: this folder's own store may hold an object more than once, in the packs that
     # earlier fetches brought, and says little about a clone's size.

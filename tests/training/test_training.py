@@ -39,6 +39,7 @@ from xattn_edu.training.loop import adamw, cosine_schedule, train
 # --- learning
 
 
+@pytest.mark.slow
 def test_it_learns():
     model, test_set = small_model(), small_set(300, seed=1)
     before = accuracy(model, test_set)
@@ -265,6 +266,7 @@ def test_history_as_curves():
 # --- processes, imports, devices
 
 
+@pytest.mark.slow
 def test_importing_imports_little():
     code = (
         "import sys, xattn_edu.training\n"
@@ -274,6 +276,7 @@ def test_importing_imports_little():
     assert output.stdout.split() == []
 
 
+@pytest.mark.slow
 def test_nothing_is_printed_into_a_pipe(tmp_path):
     code = (
         "import torch\nfrom torch.utils.data import TensorDataset\nfrom xattn_edu.training import train\n"
@@ -315,6 +318,7 @@ def same_images(images):
     return images
 
 
+@pytest.mark.slow
 def test_two_processes_do_what_one_does(tmp_path):
     import socket
 

@@ -57,6 +57,7 @@ def hugging_face():
     return transformers_vit(32, 2, 4, 8, size=16, classes=3)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("name", list_models("vit_*") + list_models("deit_*"))
 def test_every_model_gives_what_transformers_gives(name):
