@@ -60,6 +60,7 @@ def test_the_letters_are_the_ones_named_and_equally_light():
         assert bitmap.sum() == 13
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", SPLITS)
 def test_each_view_of_a_letter_shows_its_half(split):
     data = letters(split, 300, seed=1)
@@ -87,6 +88,7 @@ def test_both_views_are_cut_from_the_picture():
     assert len(places) == 16 and min(places.values()) > 4  # about 19 each
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", SPLITS)
 def test_the_label_is_the_glyph_under_the_glow(split):
     data, places, away = cues(split, 300, seed=1), Counter(), []

@@ -139,6 +139,7 @@ def test_the_same_seed_is_the_same_run(run):
     assert again.more == run.more and again.history["loss"] == run.history["loss"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [REFERRING_SIZES, LAVT_SIZES], ids=["referring", "lavt"])
 @pytest.mark.parametrize("profile", REFERRING_SIZES)
 @pytest.mark.parametrize("model", MODELS)

@@ -143,6 +143,7 @@ SCORES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("score", SCORES, ids=str)
 def test_the_bootstrap_equals_one_that_draws_expression_by_expression(score):
     found = random_overlaps(60, seed=0)

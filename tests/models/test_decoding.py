@@ -81,6 +81,7 @@ def test_beam_search_is_the_same_without_cache_or_neighbours_and_its_scores_are_
             assert scores[row, beam].item() == pytest.approx(score(model, alone, tokens, penalty), rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("penalty", [0.0, 0.6, 3.0])
 @pytest.mark.parametrize(("beams", "seed"), [(15, 0), (15, 1), (17, 2)])
 def test_enough_beams_find_what_trying_everything_finds(beams, seed, penalty):

@@ -69,6 +69,7 @@ def expected_cross(direction: ClassTokenAttention, own, other):
     return torch.cat([projected(direction.back, query), own[:, 1:]], dim=1)
 
 
+@pytest.mark.slow
 def test_the_papers_fusions_are_the_rows_of_its_table_6():
     rows = [name.lower().replace("-", "_").replace(" ", "_") for name in CROSSVIT_FUSIONS.rows]
     assert rows == list(PAPER_FUSIONS)

