@@ -124,6 +124,7 @@ def test_online_the_hub_is_asked_once_the_cache_has_failed(monkeypatch):
     assert asked == [("some/name", True), "head", ("some/name", False)]
 
 
+@pytest.mark.slow
 def test_nothing_is_printed(folder):
     code = (
         "import sys\nfrom xattn_edu.models.language import SmallBert\n"
