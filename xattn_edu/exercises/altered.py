@@ -41,7 +41,7 @@ def with_transposed_weight(layer: MultiHeadAttention, projection: str) -> MultiH
 
 
 def without_output_projection(layer: MultiHeadAttention) -> MultiHeadAttention:
-    """What the heads gathered comes out as it is."""
+    """The heads' outputs are returned without the last projection."""
     changed = copy.deepcopy(layer)
     nn.init.eye_(changed.output.weight)
     nn.init.zeros_(changed.output.bias)

@@ -168,7 +168,7 @@ class _Step:
         return self.module.query(self.normed), self.module.key(keys_from), self.module.value(values_from)
 
     def attended(self, query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None) -> Pair:
-        """What the heads gathered, and the weights, from queries, keys and values (batch, head, token, channel)."""
+        """The output of each head, and the weights, from queries, keys and values (batch, head, token, channel)."""
         scores = query @ key.mT / query.shape[-1] ** 0.5
         weights = scores.masked_fill(~(self.seen if seen is None else seen), -1e9).softmax(-1)
         return weights @ value, weights

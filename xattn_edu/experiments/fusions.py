@@ -63,7 +63,7 @@ BEST_RATES: dict[str, dict[str, float]] = {
 
 @dataclass(frozen=True)
 class Task:
-    """What each branch sees, how many logits a head has, and the loss of the averaged logits."""
+    """The views of the branches, how many logits a head has, and the loss of the averaged logits."""
 
     image_sizes: tuple[int, int]
     patches: tuple[int, int]

@@ -144,7 +144,7 @@ class Row:
 
     @property
     def remark(self) -> str:
-        """What explains a difference or a choice in this row, or ""."""
+        """The explanation of a difference or a choice in this row, or ""."""
         return "" if self.explain is None else self.explain()
 
 

@@ -1,4 +1,4 @@
-"""What several models share: the two-layer MLP, stochastic depth, first weights, the grid of patches, eval mode."""
+"""Layers that several models share: MLP, stochastic depth, first weights, the grid of patches, eval mode."""
 
 import contextlib
 from collections.abc import Callable, Iterator

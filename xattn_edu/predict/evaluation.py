@@ -237,7 +237,7 @@ class Partial:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """What an earlier call stored under this name; None if there is no file."""
+    """The result that an earlier call stored under this name; None if there is no file."""
     if not path.exists():
         return None
     try:

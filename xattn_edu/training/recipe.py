@@ -1,4 +1,4 @@
-"""What training checks before it begins: its settings, and whether model and data fit each other."""
+"""Checks before training begins: its settings, and whether model and data fit each other."""
 
 import math
 from collections.abc import Callable

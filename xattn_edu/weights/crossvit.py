@@ -40,7 +40,7 @@ _CROSSVIT_MARKS = {"timm": "_", "published": "."}
 
 
 class _Sizes(NamedTuple):
-    """What the names of a CrossViT's tensors say about its size."""
+    """The size of a CrossViT, read off the names of its tensors."""
 
     encoders: int
     depths: tuple[int, int]  # blocks of S and of L in an encoder

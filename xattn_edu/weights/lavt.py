@@ -45,7 +45,7 @@ _IGNORED = (  # what a file may hold besides: what is computed anew, and BERT's 
 
 
 class LavtSizes(NamedTuple):
-    """What the names of a LAVT's tensors say about its size."""
+    """The size of a LAVT, read off the names of its tensors."""
 
     depths: list[int]  # blocks in each stage of its Swin
     bert_layers: int

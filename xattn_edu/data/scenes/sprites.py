@@ -1,4 +1,4 @@
-"""What the objects of the referring scenes look like: emoji, shapes or clothes, in any colour and size.
+"""Pictures of the objects in the referring scenes: emoji, shapes or clothes, in any colour and size.
 
 A sprite is a picture without its colours: how light each pixel is, from the dark outline (0) to the fill (1), and how
 opaque. Tinting gives the fill one of eight colours, so that a colour word means what it says and every category comes
