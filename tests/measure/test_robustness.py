@@ -51,7 +51,7 @@ def test_every_name_of_the_registry_is_the_model_of_its_case_in_the_reduced_size
 @pytest.mark.slow
 @pytest.mark.parametrize("trial", TRIALS)
 @pytest.mark.parametrize("model", CASES)
-def test_a_model_stands_a_trial(model, trial):
+def test_a_trial_of_a_model_is_right_or_refused(model, trial):
     found = table.outcome(model, trial)
     if (model, trial) in KNOWN_WRONG:
         assert found.startswith("wrong"), "it is right now: take it out of KNOWN_WRONG"
@@ -167,8 +167,8 @@ FAULTS = {
     OnePrecision: {"float64 default"},
     CoarseInHalf: {"bf16 autocast"},
     NeedsOneLayout: {"channels_last"},
-    ReadsItsParameters: {"DataParallel"},
-    KeepsItself: {"deepcopy", "pickle"},
+    ReadsItsParameters: {"DataParallel", "quantize_dynamic"},  # which have none
+    KeepsItself: {"deepcopy", "pickle", "quantize_dynamic"},
 }
 SLOW = {"export", "export, dynamic batch", "compile"}
 
@@ -192,7 +192,7 @@ def test_a_fault_in_a_program_is_seen(build, trials, monkeypatch):
 
 def test_numbers_that_differ_without_gradients_alone_are_wrong_in_every_trial_of_numbers(monkeypatch):
     monkeypatch.setitem(CASES, "planted", planted(OddAloneWithoutGradients))
-    for trial in TRIALS.keys() - SLOW - {"quantize_dynamic", "bf16 autocast", "odd image sizes"}:
+    for trial in TRIALS.keys() - SLOW - {"quantize_dynamic", "bf16 autocast", "batch 0", "odd image sizes"}:
         assert "without gradients: differs by" in table.outcome("planted", trial), trial
 
 

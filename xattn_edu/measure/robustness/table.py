@@ -12,7 +12,7 @@ from xattn_edu.measure.robustness.models import CASES
 from xattn_edu.measure.robustness.trials import TRIALS
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "robustness.md"
-HEAD = """# What models stand
+HEAD = """# Trials of the models: export, copies, precision, batches, hooks, LoRA
 
 This file is written by `xattn doctor models --write`, which tries on every model what users do with models. Do not edit
 it: a test compares each cell with a new trial. `xattn doctor models` prints it.
@@ -21,7 +21,8 @@ The models are built in reduced sizes with random weights, on a CPU. Three colum
 of whose sizes are the same model in the reduced size: *vit* for `vit_*` and `deit_*`, *crossvit* and *crossvit dagger*
 for `crossvit_*`, *swin* for `swin_*`, *lavt* for `lavt_*`.
 
-- **right**: the numbers are those of the plain model, computed with gradients; with gradients and without.
+- **right**: with gradients and without, the numbers are those of the plain model (computed with gradients). Unless a
+  trial states a tolerance, they differ by rounding: by less than 0.00002 of the largest number.
 - **refused**: a documented ValueError or TypeError, which names the cause; quoted below.
 - **wrong**: neither.
 - **-**: the trial is about images, and the model takes none.
