@@ -17,7 +17,6 @@ from xattn_edu.measure.robustness.models import Case, Inputs, outputs_of
 
 Trial = Callable[[Case], None]
 EXACT = 2e-5  # rounding of float32, through all layers
-INT8 = 0.15  # weights and inputs of every linear layer in 8 bits
 BF16 = 0.1  # 8 bits of mantissa
 BATCH = 3
 
@@ -82,14 +81,20 @@ def _compare_copy(case: Case, copied: Callable[[nn.Module], nn.Module]) -> None:
 
 
 def quantize_dynamic(case: Case) -> None:
-    """`torch.ao.quantization.quantize_dynamic` of all linear layers to int8, within 15 %."""
+    """`torch.ao.quantization.quantize_dynamic` to int8: every linear layer's output is that of torch's int8 layer."""
+    plain, inputs = case.model(), case.inputs(BATCH)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch announces a successor
         model = torch.ao.quantization.quantize_dynamic(case.model(), {nn.Linear}, dtype=torch.qint8)
-        expected = _numbers(case)
-        _compare(model, case.inputs(BATCH), expected, INT8)
-        if all(map(torch.equal, outputs_of(model, *case.inputs(BATCH)), expected)):
-            raise Wrong("no layer was quantized")
+        for name, layer in _linears(plain).items():
+            int8 = model.get_submodule(name)
+            layer.register_forward_hook(lambda _, given, output, int8=int8: int8(*given))
+        for grad in (True, False):
+            with torch.set_grad_enabled(grad):
+                found, expected = outputs_of(model, *inputs), outputs_of(plain, *inputs)
+            _check(_mode(grad), found, expected)
+            if all(map(torch.equal, found, _numbers(case))):
+                raise Wrong(f"{_mode(grad)}: no layer was quantized")
 
 
 def data_parallel(case: Case) -> None:
@@ -180,15 +185,15 @@ def odd_image_sizes(case: Case) -> None:
 
 
 def hooks(case: Case) -> None:
-    """Forward hooks that double every linear layer's output: called as often with gradients as without."""
-    model, doubled = case.model(), case.model()
-    for layer in _linears(doubled).values():
+    """Forward hooks that halve every linear layer's output: called as often with gradients as without."""
+    model, halved = case.model(), case.model()
+    for layer in _linears(halved).values():
         for parameter in layer.parameters(recurse=False):
-            parameter.data *= 2
+            parameter.data /= 2
     calls: list[str] = []
     for name, layer in _linears(model).items():
-        layer.register_forward_hook(lambda _, given, output, name=name: calls.append(name) or 2 * output)
-    _compare(model, case.inputs(BATCH), outputs_of(doubled, *case.inputs(BATCH)))
+        layer.register_forward_hook(lambda _, given, output, name=name: calls.append(name) or output / 2)
+    _compare(model, case.inputs(BATCH), outputs_of(halved, *case.inputs(BATCH)))
     if never := [name for name in _linears(model) if calls.count(name) == 0]:
         raise Wrong(f"the hook of {never[0]} was never called")
     if uneven := [name for name in _linears(model) if calls.count(name) % 2]:
