@@ -105,12 +105,9 @@ def test_the_first_half_of_a_position_codes_the_row_and_the_second_the_column():
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_the_transformer_has_the_dropout_it_was_given(dropout):
     model = small(dropout=dropout)
-    rates = [
-        module.p for part in (model.encoder, model.decoder) for module in part.modules() if type(module) is nn.Dropout
-    ]
-    assert rates == [dropout] * (
-        2 * 2 + 2 * 3
-    )  # two layers each: after two parts of an encoder's, three of a decoder's
+    for layers, parts in ((model.encoder.layers, 2), (model.decoder, 3)):
+        rates = [module.p for module in layers.modules() if type(module) is nn.Dropout]
+        assert rates == [dropout] * parts * len(layers)
     assert {module.p for module in small().modules() if type(module) is nn.Dropout} == {0.0}
 
 
