@@ -1,12 +1,14 @@
-"""Files that are written whole or not at all, the check before that, and the line to quote of a reader's error."""
+"""Files that are written whole or not at all, JSON that is read, and the line to quote of an error."""
 
 import contextlib
 import errno
 import itertools
+import json
 import os
 import platform
 import zlib
 from pathlib import Path
+from typing import Any
 
 _counter = itertools.count()
 _NO_FSYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)  # what file systems without fsync answer
@@ -43,30 +45,40 @@ def write_atomically(path: str | Path, data: bytes) -> None:
 def check_folder_of(path: Path) -> None:
     """Refuse an output file that cannot be written, before any work: an empty file beside it is written and removed.
 
-    Raises FileNotFoundError for a missing folder, IsADirectoryError if `path` is a folder, and OSError with the path
-    for a folder that cannot be written and a name that is too long.
+    Raises FileNotFoundError for a missing folder, ValueError for a name that is too long, IsADirectoryError if `path`
+    is a folder, and another OSError with the path for a folder that cannot be written.
     """
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent}, where {path.name} should go, is not a folder: make it first")
+    longest = os.pathconf(path.parent, "PC_NAME_MAX") if os.name == "posix" else 255
+    if (length := len(os.fsencode(path.name))) > longest:
+        raise ValueError(f"{path.name} is {length} bytes long, a name here has {longest} at most: name a shorter one")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: name a file in it")
     part = _temporary(path)
     try:
-        with contextlib.suppress(FileNotFoundError):
-            os.stat(path)  # fails for a name that is too long
         open(part, "xb").close()
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         _remove(part)
+        _remove_leftovers(path)
 
 
 def expanded(path: str | Path) -> Path:
-    """The path with ~ replaced by the home folder. Raises ValueError if nobody knows where that is."""
+    """The path with "~" expanded. Raises FileNotFoundError if nothing tells where the home folder is."""
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
-        raise ValueError(f"the home folder of {str(path)!r} is not known: set HOME or give the whole path") from error
+        raise FileNotFoundError(f"{path}: there is no home folder for ~: write the whole path, or set HOME") from error
+
+
+def parse_json(text: str | bytes) -> Any:
+    """`json.loads`, which raises ValueError also for brackets that are nested too deeply."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("brackets are nested too deeply") from error
 
 
 def first_line(error: Exception) -> str:

@@ -260,8 +260,8 @@ def test_same_seed_same_bits_another_seed_other_bits():
         ({"evaluate_every": 0}, "evaluate_every"),
         ({"checkpoint_every": 0}, "checkpoint_every"),
         ({"checkpoint": "no/such/folder/run.safetensors"}, "folder.*no/such/folder"),
-        ({"checkpoint": "~nobody-has-this-name/run.safetensors"}, "~nobody.*give the whole path"),
-        ({"checkpoint": "x" * 256}, "File name too long"),
+        ({"checkpoint": "~nobody-has-this-name/run.safetensors"}, "~nobody.*write the whole path"),
+        ({"checkpoint": "x" * 256}, "256 bytes long"),
         ({"device": "tpu"}, "'tpu'"),
     ],
 )

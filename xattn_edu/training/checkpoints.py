@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from xattn_edu.files import check_folder_of, expanded, write_atomically
+from xattn_edu.files import check_folder_of, expanded, first_line, parse_json, write_atomically
 from xattn_edu.shapes import whole_number
 from xattn_edu.training.identity import checksum, describe, describe_model
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 FORMAT = "xattn_edu training 3"  # stands in the header of every checkpoint
+FIX = "delete it (or move it away) to start anew, or name another file"
 
 
 @dataclass
@@ -40,10 +41,11 @@ class Checkpoint:
         self, path: str | Path | None, every: int | None, settings: dict[str, Any], model: nn.Module, train_set: Any
     ):
         self.every = None if every is None else whole_number("checkpoint_every", every, 1)
-        self.path = None if path is None else expanded(path)
-        if self.path is None:
+        self.path: Path | None = None
+        if path is None:
             return
         try:
+            self.path = expanded(path)
             check_folder_of(self.path)
         except OSError as error:
             raise ValueError(f"checkpoint={str(path)!r} cannot be written: {error}") from error
@@ -83,42 +85,54 @@ class Checkpoint:
         there, here = state["run"], self.run
         if there != here:
             names = [name for name in {**here, **there} if here.get(name) != there.get(name)]
-            differences = "; ".join(f"{name}: {there.get(name)} there, {here.get(name)} here" for name in names[:5])
+            differences = "; ".join(
+                f"{name}: {there.get(name)!s:.400} there, {here.get(name)!s:.400} here" for name in names[:5]
+            )
             raise ValueError(
                 f"the checkpoint {self.path} belongs to another run ({differences}{'; ...' * (len(names) > 5)}): "
                 "use the same settings, or another file name, or delete the file to start anew"
             )
         weights = {name: tensor for name, tensor in tensors.items() if name.startswith("model.")}
-        model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in weights.items()})
         states: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            if name.startswith("optimizer."):
-                _, number, key = name.split(".")
-                states.setdefault(int(number), {})[key] = tensor
-        optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
-        return Progress(state["history"], state["step"], tensors["totals"])
+        try:
+            model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in weights.items()})
+            for name, tensor in tensors.items():
+                if name.startswith("optimizer."):
+                    _, number, key = name.split(".")
+                    states.setdefault(int(number), {})[key] = tensor
+            optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+            return Progress(state["history"], state["step"], tensors["totals"])
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"the checkpoint {self.path} does not fit ({first_line(error)}): {FIX}") from error
 
     def _read(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        from safetensors import SafetensorError, safe_open
+        from safetensors import safe_open
 
-        fix = "delete it (or move it away) to start anew, or name another file"
         try:
+            if self.path is None or not self.path.is_file():
+                raise ValueError("it is no file")
             with safe_open(str(self.path), framework="pt") as file:
                 metadata, names = file.metadata() or {}, file.keys()
                 tensors = {name: file.get_tensor(name).clone() for name in names}
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"the checkpoint {self.path} is damaged or no checkpoint ({error}): {fix}") from error
-        if (found := metadata.get("format", "")) != FORMAT:
-            if found.startswith(FORMAT.rstrip("0123456789")):
-                raise ValueError(f"the checkpoint {self.path} is of another version of xattn_edu ({found!r}): {fix}")
-            raise ValueError(f"{self.path} is not a checkpoint of this training loop: {fix}")
-        if metadata.get("checksum") != _checksum(tensors, metadata.get("state", "")):
-            raise ValueError(f"the checkpoint {self.path} is damaged (its checksum does not match): {fix}")
-        return json.loads(metadata["state"]), tensors
+            found = metadata.get("format", "")
+            if found != FORMAT and found.startswith(FORMAT.rstrip("0123456789")):
+                raise ValueError(f"it is of another version of xattn_edu, which calls it {found!r}")
+            if found != FORMAT:
+                raise ValueError("it is not a checkpoint of this training loop")
+            if metadata.get("checksum") != _checksum(tensors, metadata.get("state", "")):
+                raise ValueError("its checksum does not match")
+            state = parse_json(metadata["state"])
+            if [type(state.get(name)) for name in ("run", "step", "history")] != [dict, int, list]:
+                raise ValueError("its settings, its steps or its history are missing")
+        except Exception as error:  # noqa: BLE001 - whatever damage does to the file, the fix is the same
+            reason = error if type(error) is ValueError else first_line(error)
+            raise ValueError(f"the checkpoint {self.path} is damaged or no checkpoint ({reason}): {FIX}") from error
+        return state, tensors
 
 
 def _checksum(tensors: dict[str, Tensor], text: str) -> str:
     value = zlib.crc32(text.encode())
     for name in sorted(tensors):
+        value = zlib.crc32(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode(), value)
         value = checksum(tensors[name], value)
     return str(value)
