@@ -59,7 +59,8 @@ def die(step):
 def main(folder, step=None):
     torch.set_num_threads(1)
     if step is not None:
-        train(small_model(), small_set(), **RUN, augment=die(int(step)), checkpoint=f"{folder}/run.safetensors")
+        run = RUN | {"batch_size": 8, "augment": die(int(step)), "checkpoint": f"{folder}/run.safetensors"}
+        train(small_model(), small_set(), **run, checkpoint_every=1)
         return
     runs = {
         "whole": trained(43, batch_size=7),  # of the last batch of a single sample some processes have none

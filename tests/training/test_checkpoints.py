@@ -171,6 +171,13 @@ def test_home_and_long_names(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+def test_a_clock_that_is_set_back_is_not_looked_at(tmp_path, monkeypatch):
+    now = iter(range(10**9, 0, -3600))
+    monkeypatch.setattr(time, "time", lambda: float(next(now)))
+    history = train(small_model(), small_set(), **RUN, checkpoint=tmp_path / "run.safetensors")
+    assert 0 < history["seconds"][0] < history["seconds"][1] < history["seconds"][2] < 3600
+
+
 def test_a_checkpoint_of_an_older_version_says_so(tmp_path):
     path = tmp_path / "run.safetensors"
     train(nn.Linear(4, 2), blobs_for_chance(), epochs=1, progress=False, checkpoint=path)

@@ -164,6 +164,7 @@ def test_without_a_checkpoint_nothing_needs_a_name():
     assert len(history) == 1
 
 
+@pytest.mark.slow
 def test_the_texts_are_the_same_in_another_process():
     code = (
         "import test_identity as t\n"
@@ -188,6 +189,7 @@ def test_the_texts_are_the_same_in_another_process():
         (nn.Linear(4, 2), nn.Linear(4, 2).requires_grad_(False)),
         (nn.Linear(4, 2), nn.Linear(4, 2).double()),
         (nn.TransformerEncoderLayer(4, 2, 4), nn.TransformerEncoderLayer(4, 2, 4, activation=F.gelu)),
+        *[tuple(nn.TransformerEncoderLayer(4, 2, 4, activation=f) for f in (F.gelu, torch.tanh))],
     ],
 )
 def test_models_that_differ_where_no_shape_shows_it(one, other):

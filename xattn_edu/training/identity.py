@@ -8,6 +8,7 @@ the checksum. Code is not compared: after a change inside a function, delete the
 import copyreg
 import functools
 import inspect
+import pickle
 import types
 import zlib
 from collections.abc import Callable, Iterable
@@ -18,6 +19,8 @@ import torch
 from torch import Tensor, nn
 
 LONGEST = 300  # characters of a text; of a longer one the rest is a checksum
+_NAMELESS = (TypeError, ValueError, AttributeError, RuntimeError, pickle.PicklingError)  # errors of what has no text
+_SETTINGS = (bool, int, float, str, tuple, types.FunctionType, types.BuiltinFunctionType, functools.partial)
 _EVERY_MODULES = vars(nn.Module()).keys() - {"training"}  # hooks, and dictionaries of tensors and modules
 
 
@@ -30,7 +33,7 @@ def describe(name: str, value: Any) -> str:
     """
     try:
         text = _text(value)
-    except (TypeError, ValueError, AttributeError, NotImplementedError, RecursionError) as error:
+    except _NAMELESS as error:
         raise ValueError(
             f"with a checkpoint, {name} needs a name by which its run is recognised, and {value!r} has none ({error}): "
             "define a function at the top level of a file or notebook, or a dataclass with the settings as fields; or "
@@ -48,12 +51,11 @@ def describe_model(model: nn.Module) -> dict[str, str]:
     for path, module in model.named_modules():
         described[f"model {path}".strip()] = _name(type(module))
         for name, value in vars(module).items():
-            plain = isinstance(value, bool | int | float | str | tuple | types.FunctionType | functools.partial)
-            if not plain or name.startswith("_") or name == "training":
+            if not isinstance(value, _SETTINGS) or name.startswith("_") or name == "training":
                 continue
             try:
                 described[f"model {path}.{name}" if path else f"model {name}"] = _text(value)
-            except (TypeError, ValueError):  # a lambda, a tuple of anything
+            except _NAMELESS:  # a lambda, a tuple of anything
                 continue
     frozen = {name for name, p in model.named_parameters(remove_duplicate=False) if not p.requires_grad}
     for name, tensor in model.state_dict().items():

@@ -56,8 +56,8 @@ def train(
 ) -> History:
     """Train `model` in place with AdamW; it comes back in eval mode, on the device it was trained on.
 
-    Under `accelerate launch` every process takes its share of each batch. On a CPU, a run that is continued from its
-    checkpoint ends with the same bits as a run without the interruption.
+    Under `accelerate launch` (on CPUs with --multi_gpu --num_processes N) every process takes its share of each batch.
+    On a CPU, a run that is continued from its checkpoint ends with the same bits as a run without the interruption.
 
     Several processes, and batches in parts (`accumulate`), train the same weights up to rounding, if nothing in the
     model is random or computed over the batch (dropout, batch norm), and if `loss` is the mean over samples. A mean
