@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -255,6 +256,19 @@ def test_two_evaluations_at_once_end_with_one_record(when, checkpoint, tokenizer
     for one in (record, others[0][0]):
         assert (one["run"], one["counts"], one["scores"]) == tuple(straight[key] for key in ("run", "counts", "scores"))
     assert sorted(path.name for path in tmp_path.glob("*json*")) == ["out.json", "straight.json"]
+
+
+def test_a_partial_file_that_goes_away_while_it_is_read_is_none(tmp_path, monkeypatch):
+    """Another process finishes between the look and the reading."""
+    partial = tmp_path / "out.json.partial"
+    partial.write_text("{}")
+
+    def gone(path):
+        path.unlink()
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(Path, "read_bytes", gone)
+    assert evaluation._read(partial) is None
 
 
 def test_too_little_memory_is_said_and_nothing_is_lost(checkpoint, tokenizer_folder, small, tmp_path, monkeypatch):

@@ -239,9 +239,8 @@ def mask(segmentation: Any, height: int, width: int, parts: Parts = "union") -> 
     segmentation = _checked_segmentation(segmentation, height, width)
     if isinstance(segmentation, dict):
         parts_runs = [_runs(segmentation, height, width)]
-    else:  # the longest first: by the first, pycocotools decides what all are, and four numbers would be a box
-        polygons = sorted(segmentation, key=len, reverse=True)
-        drawn = coco_mask.frPyObjects(polygons, height, width) if polygons else []
+    else:
+        drawn = coco_mask.frPyObjects(segmentation, height, width) if segmentation else []
         parts_runs = [_unpacked(polygon["counts"].decode()) for polygon in drawn]
     changes = np.zeros(height * width + 1, np.int64)
     for runs in parts_runs:
@@ -437,10 +436,11 @@ def _checked_segmentation(segmentation: Any, height: int, width: int) -> Any:
         return {"size": [height, width], "counts": segmentation["counts"]}
     if type(segmentation) is not list or any(type(polygon) is not list for polygon in segmentation):
         raise ValueError(f"'segmentation' should be a list of polygons or run lengths, found {_shown(segmentation)}")
-    around, longest = 0.0, max(map(len, segmentation), default=0)
+    # pycocotools, hence the published reader, draws a polygon of two points beside others as nothing.
+    segmentation = [polygon for polygon in segmentation if len(polygon) != 4] or segmentation
+    around = 0.0
     for polygon in segmentation:
-        shortest = 4 if longest >= 6 else 6  # COCO has lines of two points beside polygons
-        if len(polygon) < shortest or len(polygon) % 2 or any(type(value) not in (int, float) for value in polygon):
+        if len(polygon) < 6 or len(polygon) % 2 or any(type(value) not in (int, float) for value in polygon):
             raise ValueError(f"a polygon should be x, y of three points or more, found {_shown(polygon)}")
         for values, side in ((polygon[::2], width), (polygon[1::2], height)):
             if not all(-side <= value <= 2 * side for value in values):  # nor a NaN

@@ -27,7 +27,7 @@ from PIL import Image
 from torch import Tensor
 
 from xattn_edu.data import refer
-from xattn_edu.data.refer import Parts, ReferringExpressions
+from xattn_edu.data.refer import ReferringExpressions
 from xattn_edu.files import check_folder_of, write_atomically
 from xattn_edu.machine import describe_machine
 from xattn_edu.measure.overlaps import Overlaps, Score, overlaps
@@ -62,7 +62,7 @@ class Protocol:
 
     sentences: Literal["raw", "sent"] = "raw"
     keep_sep: bool = False
-    parts: Parts = "once"
+    parts: refer.Parts = "once"
     at: Literal["network", "original"] = "network"
 
     def __post_init__(self) -> None:
@@ -280,13 +280,15 @@ class Partial:
 
 def _read(path: Path) -> dict[str, Any] | None:
     """The result that an earlier call stored under this name; None if there is no file."""
+    if not path.exists():
+        return None
     try:
         content = json.loads(path.read_bytes())
         if content["format"] != FORMAT or not isinstance(content["run"], dict):
             raise ValueError("another format")
-    except FileNotFoundError:
-        return None
     except (OSError, ValueError, KeyError, TypeError) as error:
+        if not path.exists():  # the same evaluation in another process has finished since
+            return None
         raise ValueError(f"{path} is there already, and is no evaluation of ours: name another file") from error
     return content
 
