@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from xattn_edu.models.language import Tokenizer
 from xattn_edu.models.masks import predicted_masks, resize
@@ -77,15 +78,24 @@ class Segmenter:
         colours = torch.from_numpy(squashed).permute(2, 0, 1).float()
         return (colours - torch.tensor(self.mean)[:, None, None]) / torch.tensor(self.deviation)[:, None, None]
 
-    def ids(self, sentences: list[str]) -> tuple[Int[Tensor, "batch piece"], Bool[Tensor, "batch piece"]]:
-        """Sentences as the model takes them. A blank one, as data sets may hold, becomes [CLS] [SEP], as in BERT."""
-        encoded = [self.tokenizer.encode(sentence, self.length) for sentence in sentences]
-        return torch.stack([sentence.ids for sentence in encoded]), torch.stack([sentence.mask for sentence in encoded])
+    def ids(
+        self, sentences: list[str], keep_sep: bool = True
+    ) -> tuple[Int[Tensor, "batch piece"], Bool[Tensor, "batch piece"]]:
+        """Sentences as the model takes them. A blank one, as data sets may hold, becomes [CLS] [SEP], as in BERT.
+
+        A sentence longer than `length` pieces loses its last pieces. With keep_sep=False it is cut after [SEP] is added
+        and loses that as well, as in the published code of LAVT.
+        """
+        encoded = [self.tokenizer.encode(sentence, self.length if keep_sep else None) for sentence in sentences]
+        padding = self.tokenizer.backend.token_to_id(self.tokenizer.pad)
+        room = [(0, self.length - len(sentence.ids)) for sentence in encoded]  # below 0, `pad` cuts off
+        ids = [F.pad(sentence.ids, more, value=padding) for sentence, more in zip(encoded, room)]
+        return torch.stack(ids), torch.stack([F.pad(sentence.mask, more) for sentence, more in zip(encoded, room)])
 
     @torch.no_grad()
-    def logits(self, images: Float[Tensor, "batch 3 size size"], sentences: list[str]) -> Tensor:
-        """Logits (batch, 2, size, size) of images made by `pixels`, on the model's device."""
-        ids, mask = self.ids(sentences)
+    def logits(self, images: Float[Tensor, "batch 3 size size"], sentences: list[str], keep_sep: bool = True) -> Tensor:
+        """Logits (batch, 2, size, size) of images made by `pixels`, on the model's device; `keep_sep` as in `ids`."""
+        ids, mask = self.ids(sentences, keep_sep)
         return self.model(images.to(self.device), ids.to(self.device), mask.to(self.device))
 
     @torch.no_grad()
