@@ -6,6 +6,7 @@ on other data needs a branch in `expected`, `order_of_sets` and `scores`.
 """
 
 import copy
+import functools
 import itertools
 import math
 
@@ -49,6 +50,7 @@ def task_of(run):
 # --- the sets
 
 
+@functools.cache
 def expected(run):
     """The sets of this run, drawn by other code, of the sizes that the run was given."""
     model, row = run.result.model, row_of(run.name, run.point)
@@ -77,13 +79,14 @@ def order_of_sets(run):
     return ["test"] * (1 if run.name == "vit-little-data" else epochs)
 
 
+@functools.cache
 def inputs_of(run):
     """[(name of a set, what the model was given for it: a list of columns)], as the run evaluated it."""
     sets = expected(run).tested
     columns = [torch.cat(column) for column in zip(*run.evaluated)]
     lengths = [len(sets[name]) for name in order_of_sets(run)]
     assert sum(lengths) == len(columns[0]), "evaluated with more or fewer samples than there are to test with"
-    return list(zip(order_of_sets(run), zip(*(column.split(lengths) for column in columns))))
+    return list(zip(order_of_sets(run), zip(*(column.split(lengths) for column in columns)), strict=True))
 
 
 def test_is_trained_on_what_it_must_be(run):
@@ -103,7 +106,7 @@ def test_is_measured_with_what_it_must_be(run):
         if isinstance(run.result.model, SEGMENTERS):
             images, ids, mask = columns
             pixels = torch.from_numpy(np.stack([scene.image for scene in sets[name]])).permute(0, 3, 1, 2)
-            torch.testing.assert_close(images, (pixels - 114) / 36.5, rtol=0, atol=1e-5)
+            torch.testing.assert_close(images, (pixels.float() - 114) / 36.5, rtol=0, atol=1e-5)
             assert sentences_of(run.result.model, ids, mask) == [scene.sentence for scene in sets[name]]
         elif isinstance(run.result.model, Transformer):
             wanted = translation.translation.encode([pair.source for pair in sets[name]], 20)
@@ -305,7 +308,7 @@ def test_the_record_says_what_was_trained(run):
 def test_sizes_are_those_of_the_profile(run):
     row, config = row_of(run.name, run.point), run.config
     changed = fusions.SETTINGS.get(run.point.get("setting"), {})
-    for key in row.keys() & config.keys() - {"epochs", "xavier"}:
+    for key in row.keys() & config.keys() - {"epochs", "steps", "xavier"}:
         assert config[key] == changed.get(key, row[key]), key
 
 

@@ -24,9 +24,18 @@ class Expected:
     tested: dict = field(default_factory=dict)
 
 
+load = functools.cache(fashion_mnist.load)  # read once; tiny runs read with these two as well
+_draw = functools.cache(referring_scenes.scenes)
+
+
+def draw_scenes(split, count, seed=0, *, size=64, kinds=KINDS):
+    """The same scenes as `data.scenes.scenes`, drawn once: number i is the same for every count."""
+    return _draw(split, 40, seed, size=size, kinds=tuple(kinds))[:count]
+
+
 @functools.cache
 def _fashion(split):
-    return fashion_mnist.load(split).tensors()
+    return load(split).tensors()
 
 
 def shuffled(count, seed):
@@ -94,18 +103,18 @@ def scene_list(scenes, sentences=None):
 def scenes(train_scenes, test_scenes, seed, easy, size):
     """`train` are columns of images and masks (arrays) and the sentences."""
     count = round(easy * train_scenes)
-    lots = [referring_scenes.scenes("train", train_scenes - count, seed, size=size, kinds=KINDS)]
+    lots = [draw_scenes("train", train_scenes - count, seed, size=size)]
     if count:
-        lots.append(referring_scenes.scenes("train", count, seed, size=size, kinds=("attribute",)))
+        lots.append(draw_scenes("train", count, seed, size=size, kinds=("attribute",)))
     train = [np.concatenate([lot.images for lot in lots]), [s for lot in lots for s in lot.sentences],
              np.concatenate([lot.masks for lot in lots])]  # fmt: skip
-    test = referring_scenes.scenes("test", test_scenes, size=size)
+    test = draw_scenes("test", test_scenes, size=size)
     tested = {"test": scene_list(test)}
     tested["exchanged"] = scene_list(test, [test.sentences[(n + 1) % test_scenes] for n in range(test_scenes)])
     draw = np.random.default_rng(0)
     tested["disordered"] = scene_list(test, [" ".join(draw.permutation(line.split())) for line in test.sentences])
     for split in ("unseen_words", "unseen_pairs"):
-        tested[split] = scene_list(referring_scenes.scenes(split, test_scenes, size=size))
+        tested[split] = scene_list(draw_scenes(split, test_scenes, size=size))
     return Expected(train, tested)
 
 

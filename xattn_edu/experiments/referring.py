@@ -82,10 +82,9 @@ def small_model(model: str, size: ReferringSize, vocabulary: int) -> nn.Module:
     network = BUILDERS[described.builder](Swin(**arguments["image_encoder"]), language, **arguments["settings"])
     if starts_with_xavier(model, size):
         xavier(network)
-    if size.shut and model != "decoder_fusion":
-        for name, parameter in network.pathways.named_parameters():
-            if name.endswith("gate.2.weight"):
-                nn.init.zeros_(parameter)
+    for name, parameter in network.named_parameters():
+        if size.shut and name.endswith("gate.2.weight"):
+            nn.init.zeros_(parameter)
     return network
 
 

@@ -130,9 +130,9 @@ def task_sets(task: str, train_images: int, test_images: int = 2000, *, seed: in
         sets = fashion_sets(None, test_images, split=split)
         return replace(sets, train=balanced(sets.train, min(train_images, len(sets.train)), seed))
     draw = hierarchical.letters if task == "letters" else hierarchical.cues
-    train, measured = draw("train", train_images, seed), draw(split, test_images)
-    name = "choose" if split == "validation" else "test"
-    return Sets(TensorDataset(*train.tensors()), **{name: TensorDataset(*measured.tensors())})
+    drawn = draw("train", train_images, seed), draw(split, test_images)
+    train, measured = (TensorDataset(*images.tensors()) for images in drawn)
+    return Sets(train, choose=measured) if split == "validation" else Sets(train, test=measured)
 
 
 # --- pairs of sentences

@@ -5,6 +5,7 @@ from pathlib import Path
 from xattn_edu.files import first_line
 from xattn_edu.machine import choose_device
 from xattn_edu.models.builders import build_model
+from xattn_edu.models.language import LENGTH
 from xattn_edu.models.lavt import LAVT
 from xattn_edu.predict.segmenter import DEVIATION, MEAN, SIZE, TOKENIZER, Segmenter
 from xattn_edu.weights.description import ModelDescription
