@@ -340,7 +340,7 @@ def test_scores_are_recomputed(run):
     else:
         wanted["macs"] = count(model, run)
     measured = {key: value for key, value in record["metrics"].items() if not key.startswith(("seconds", "cpu_"))}
-    assert measured == pytest.approx(wanted, abs=1e-9)
+    assert measured == pytest.approx(wanted, rel=1e-6)  # shares of samples, some of them rounded to float32
     assert record["config"] == run.config and record["history"] == run.result.history.rows
     assert run.result.score_name == EXPERIMENTS[run.name].score_name
     if isinstance(model, ViT | fashion.SmallCNN | CrossViT | Transformer):

@@ -52,6 +52,9 @@ def run(
         counted: the model whose cost is recorded, if it is another way to compute the same.
         score_name: what the score is called.
     """
+    recorded = {name: settings[name] for name in RECORDED if name in settings}
+    if (augment := recorded.get("augment")) is not None:
+        recorded["augment"] = getattr(augment, "__name__", type(augment).__name__)
     seed_everything(settings["seed"])
     model = build(size)
     first, *others = (tensor[:1] for tensor in sets.train.tensors[:-1])
@@ -70,9 +73,6 @@ def run(
     )
     found = {name: history[name][-1] for name in history.columns if name not in OF_TRAINING}
     found |= {} if finish is None else finish(model, sets)
-    recorded = {name: settings[name] for name in RECORDED if name in settings}
-    if recorded.get("augment") is not None:
-        recorded["augment"] = settings["augment"].__name__
     counts = {f"train_{sets.unit}": len(sets.train), f"test_{sets.unit}": len(sets.measured)}
     return Result(
         config=names
