@@ -243,11 +243,9 @@ def shown(run):
         mixers = {"attention": MultiHeadAttention} | {key: type(make(16, (7, 7))) for key, make in MIXERS.items()}
         found = {"patch": model.patch_embedding.patch, "width": model.head.in_features, "depth": len(model.blocks)}
         (kind,) = {type(block.attention) for block in model.blocks}
-        alike = [key for key, of in mixers.items() if of is kind]
-        assert is_xavier(run, "blocks")
-        return (
-            found | {"model": "vit"} | {"mixer": run.config.get("mixer") if run.config.get("mixer") in alike else alike}
-        )
+        mixer = run.point.get("mixer", "attention")
+        assert kind is mixers[mixer] and is_xavier(run, "blocks")
+        return found | {"model": "vit", "mixer": mixer}
     if isinstance(model, fashion.SmallCNN):
         assert [conv.out_channels for conv in model.convolutions] == [4, 8, 16]
         return {"model": "cnn", "patch": 4}  # the patch of the ViT that it is compared with
@@ -259,8 +257,8 @@ def shown(run):
         (kind,) = {type(fusion) for fusion in model.fusions}
         widths = [branch.head.in_features for branch in model.branches]
         depths = [len(branch.blocks) // len(model.fusions) for branch in model.branches]
-        alike = [key for key, of in FUSIONS.items() if of is kind]
-        return {"widths": tuple(widths), "depths": tuple(depths), "encoders": len(model.fusions), "fusion": alike[0]}
+        assert kind is FUSIONS[run.point["fusion"]]
+        return {"widths": tuple(widths), "depths": tuple(depths), "encoders": len(model.fusions)}
     if isinstance(model, Transformer):
         name = "bottleneck" if isinstance(model, translation.Bottleneck) else "cross_attention"
         return {"model": name, "width": model.embedding.embedding_dim, "depth": len(model.encoder.layers)}

@@ -60,15 +60,11 @@ def run(
     first, *others = (tensor[:1] for tensor in sets.train.tensors[:-1])
     inputs = (first if prepare is None else prepare(first), *others)
     cost = costs.count(model if counted is None else counted(size), *inputs)
-
-    def evaluate(trained: nn.Module) -> Numbers:
-        return {} if watch is None else watch(trained, sets.measured)
-
     history = train(
         model,
         sets.train,
         **({"augment": prepare} | settings),
-        evaluate=evaluate,
+        evaluate=None if watch is None else lambda trained: watch(trained, sets.measured),
         evaluate_every=evaluate_every,
     )
     found = {name: history[name][-1] for name in history.columns if name not in OF_TRAINING}
