@@ -136,7 +136,7 @@ def test_nothing_that_is_measured_was_trained_on(run):
 def test_what_chooses_a_rate_is_neither_trained_on_nor_tested_with(task):
     """In the run that chooses and in the run that tests, of the same task."""
     chosen, tested = (
-        next(run for run in map(watched_case, CASES) if run.name == name and task_of(run) == task)
+        watched(name, next(number for number, point in enumerate(points(name)) if point["task"] == task))
         for name in ("fusion-rates", "fusions")
     )
     held_out, test = (samples_of(columns) for run in (chosen, tested) for _, columns in inputs_of(run))
@@ -145,10 +145,7 @@ def test_what_chooses_a_rate_is_neither_trained_on_nor_tested_with(task):
     assert not samples_of(chosen.train_set[:views]) & (held_out | test)
 
 
-def watched_case(case):
-    return watched(*case)
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name.startswith(("referring", "lavt"))])
 def test_held_out_words_and_pairs_are_in_no_training_sentence(name):
     """In none of the run, and in none of 3,000 of the same stream."""
@@ -368,6 +365,7 @@ def test_weights_are_described_as_they_are(run):
 # --- the seed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_the_seed_decides_weights_data_and_order(name):
     runs = [watched(name, 0, seed) for seed in SEEDS]
