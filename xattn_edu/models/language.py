@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # in BERT's order; their ids are 0 to 4
+LENGTH = 20  # pieces of a referring expression at most, [CLS] and [SEP] among them, as in LAVT
 MASKED = -1e4  # added to the scores of padding: exp(-1e4) is 0, yet a row of padding alone stays finite
 
 
@@ -59,7 +60,7 @@ class Tokenizer:
     def __len__(self) -> int:
         return self.backend.get_vocab_size()
 
-    def __call__(self, sentences: Sequence[str], length: int | None = 20) -> tuple[Tensor, Tensor]:
+    def __call__(self, sentences: Sequence[str], length: int | None = LENGTH) -> tuple[Tensor, Tensor]:
         """ids (batch, length) int64 and mask (batch, length) bool, padded on the right; None: to the longest sentence.
 
         A sentence becomes [CLS], its pieces, [SEP]. A sentence longer than `length` loses its last pieces and keeps
@@ -72,7 +73,7 @@ class Tokenizer:
         mask = torch.tensor([sentence.attention_mask for sentence in encoded], dtype=torch.bool)
         return torch.tensor([sentence.ids for sentence in encoded]), mask
 
-    def encode(self, sentence: str, length: int | None = 20) -> Encoding:
+    def encode(self, sentence: str, length: int | None = LENGTH) -> Encoding:
         """One sentence, padded and cut off as by calling the tokenizer. A blank sentence becomes [CLS] [SEP].
 
         Raises ValueError for a length below 3.
@@ -234,7 +235,7 @@ class PhraseBook:
         sentences: Iterable[str],
         encoder: Bert,
         tokenizer: Tokenizer,
-        length: int = 20,
+        length: int = LENGTH,
         batch_size: int = 128,
         dtype: torch.dtype = torch.float32,
     ):
@@ -254,7 +255,7 @@ class PhraseBook:
     def __len__(self) -> int:
         return len(self.table)
 
-    def __call__(self, sentences: Sequence[str], length: int | None = 20) -> tuple[Tensor, Tensor]:
+    def __call__(self, sentences: Sequence[str], length: int | None = LENGTH) -> tuple[Tensor, Tensor]:
         """ids (batch, length) int64 and mask (batch, length) bool, as a `Tokenizer` returns them.
 
         Raises ValueError for a sentence that is not in the book, and for a length shorter than a sentence.

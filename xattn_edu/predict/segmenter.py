@@ -21,14 +21,13 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from xattn_edu.models.language import Tokenizer
+from xattn_edu.models.language import LENGTH, Tokenizer
 from xattn_edu.models.masks import predicted_masks, resize
 
 # The input of the published LAVT.
 SIZE = 480  # pixels: every image is squashed to 480 x 480
 MEAN = tuple(255 * value for value in (0.485, 0.456, 0.406))  # of ImageNet's pixels, 0 to 255: red, green, blue
 DEVIATION = tuple(255 * value for value in (0.229, 0.224, 0.225))
-LENGTH = 20  # word pieces at most, [CLS] and [SEP] among them
 TOKENIZER = "bert-base-uncased"
 
 
