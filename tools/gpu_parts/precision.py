@@ -28,6 +28,7 @@ Vectors = dict[str, Tensor]  # "output" and "gradient", each as one vector of fl
 def run(setup: Setup) -> dict[str, Any]:
     """Compare the first weights' outputs and gradients for a few training samples, with dropout off."""
     section = each(setup, setup.reduced(), lambda reduced, _: compare(reduced, setup))
+    section["skipped"] += [] if setup.has_bf16 else ["bf16, which this card does not have"]
     return {"tolerances": TOLERANCES} | section
 
 
@@ -43,7 +44,9 @@ def compare(reduced: Reduced, setup: Setup) -> dict[str, Any]:
 
     with _without_tf32():
         exact = vectors(model, inputs, target, loss, setup.device, half=False)
-        found = {"bf16": (vectors(model, inputs, target, loss, setup.device, half=True), exact)}
+        found = {}
+        if setup.has_bf16:
+            found["bf16"] = (vectors(model, inputs, target, loss, setup.device, half=True), exact)
         if setup.device.type != "cpu":
             found["card"] = (exact, vectors(model, inputs, target, loss, CPU, half=False))
     row = {

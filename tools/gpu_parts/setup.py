@@ -16,7 +16,7 @@ import torch
 
 from gpu_parts.models import Reduced, reduced_models
 from xattn_edu.files import first_line
-from xattn_edu.machine import describe_machine
+from xattn_edu.machine import describe_machine, precision_on
 
 PACKAGES = ("torch", "numpy", "accelerate", "transformers", "tokenizers")
 MIB, GIB = 2**20, 2**30
@@ -34,6 +34,11 @@ class Setup:
     @property
     def rehearsal(self) -> bool:
         return self.device.type == "cpu"
+
+    @property
+    def has_bf16(self) -> bool:
+        """Whether training on this device would use bf16, or could: a CPU computes it, only slowly."""
+        return self.rehearsal or precision_on(self.device) == "bf16"
 
     def left(self) -> float:
         """Seconds until the part's time is over."""

@@ -75,13 +75,13 @@ def measure(handed: Handed, device: torch.device, seconds: float) -> dict[str, A
     A step's multiply-accumulates are three times those of the forward pass. The product has the number format that
     training has on this device.
     """
-    end = time.perf_counter() + seconds
-    model = handed.model.to(device).train()
-    if device.type == "cuda":
+    end, on_card = time.perf_counter() + seconds, device.type == "cuda"
+    if on_card:
         torch.cuda.reset_peak_memory_stats(device)
-    held = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
-    training = training_step(handed, model, device)
-    steps, products = repeated(training, device), repeated(product(device), device)
+    training = training_step(handed, handed.model.to(device).train(), device)
+    steps = repeated(training, device)
+    peak = torch.cuda.max_memory_allocated(device) if on_card else 0  # before the matrices of the product are there
+    products = repeated(product(device), device)
     rates: list[float] = []
     shares, tera = [], []
     while not rates or time.perf_counter() < end:
@@ -94,9 +94,7 @@ def measure(handed: Handed, device: torch.device, seconds: float) -> dict[str, A
         "share_of_product": statistics.median(shares),
         "product_tflops": statistics.median(tera),
     }
-    if device.type == "cuda":
-        row["peak_mib"] = round((torch.cuda.max_memory_allocated(device) - held) / MIB)
-    return row
+    return row | ({"peak_mib": round(peak / MIB)} if on_card else {})
 
 
 def training_step(handed: Handed, model: nn.Module, device: torch.device) -> Work:
