@@ -167,7 +167,8 @@ def run_part(part: str, options: argparse.Namespace) -> bool:
             section = PARTS[part](setup)
         except Exception as error:  # noqa: BLE001 - whatever went wrong belongs into the record
             section = {"problems": [first_line(error)]}
-    section = {"limit_s": round(limit, 1), "seconds": round(time.monotonic() - begin, 1)} | section
+    times = {"limit_s": round(limit, 1), "seconds": round(time.monotonic() - begin, 1)}
+    section = times | ({} if options.models == "*" else {"models": options.models}) | section
     store(options.output, part, section)
     return bool(section.get("problems"))
 

@@ -201,6 +201,25 @@ def test_models_that_were_not_reached_are_named():
     assert section == {"rows": [], "skipped": [], "problems": [f"the time was over before {', '.join(names)}"]}
 
 
+@pytest.mark.parametrize("beartype", [True, False])
+def test_the_marked_tests_are_run_from_their_files_alone(monkeypatch, beartype):
+    ran = []
+
+    def run(command, **more):
+        ran.append((command, more["env"]))
+        return SimpleNamespace(returncode=4)
+
+    monkeypatch.setattr(marked.subprocess, "run", run)
+    monkeypatch.setattr(marked, "find_spec", lambda name: beartype)
+    assert marked.run(a_setup()) == marked.counted(ROOT / "none.xml", 4)
+    ((command, variables),) = ran
+    files = {Path(argument).name for argument in command if argument.endswith(".py")}
+    assert {"test_training.py", "test_decoding.py", "test_costs.py"} <= files
+    assert "test_refer.py" not in files  # it needs pycocotools
+    assert command[:2] == [sys.executable, "-m"] and command[command.index("-m", 3) + 1] == "gpu"
+    assert variables["XATTN_CHECK_SHAPES"] == str(int(beartype)) and variables["PYTHONPATH"] == str(ROOT)
+
+
 def test_pytests_report_is_counted(tmp_path):
     report = tmp_path / "outcome.xml"
     case = '<testcase classname="tests.test_a" name="{}">{}</testcase>'

@@ -12,13 +12,13 @@ from xml.etree import ElementTree
 from gpu_parts.setup import Setup
 
 ROOT = Path(__file__).resolve().parents[2]
-MARK = "@pytest.mark.gpu"
+MARK = "pytest.mark.gpu"
 
 
 def run(setup: Setup) -> dict[str, Any]:
     """Run them from their files alone, because other files of tests import packages that may be missing here."""
     paths = sorted((ROOT / "tests").rglob("test_*.py"))
-    files = [str(path) for path in paths if MARK in path.read_text(encoding="utf-8").splitlines()]
+    files = [str(path) for path in paths if MARK in path.read_text(encoding="utf-8")]
     # beartype checks the shapes. pytest would refuse the setting of a plugin that is missing, such as pytest-timeout.
     variables = os.environ | {"PYTHONPATH": str(ROOT), "XATTN_CHECK_SHAPES": "1" if find_spec("beartype") else "0"}
     with tempfile.TemporaryDirectory() as folder:
