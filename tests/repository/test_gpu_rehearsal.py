@@ -212,7 +212,9 @@ def test_the_marked_tests_are_run_from_their_files_alone(monkeypatch, beartype):
     monkeypatch.setattr(marked.subprocess, "run", run)
     monkeypatch.setattr(marked, "find_spec", lambda name: beartype)
     assert marked.run(a_setup()) == marked.counted(ROOT / "none.xml", 4)
-    ((command, variables),) = ran
+    (command, variables), *_ = ran
+    on_card = setup.Setup(torch.device("cuda"), "gpu", "*", time.monotonic() + 9)
+    assert marked.run(on_card)["problems"][-1] == "no test passed: on a card some must"
     files = {Path(argument).name for argument in command if argument.endswith(".py")}
     assert {"test_training.py", "test_decoding.py", "test_costs.py"} <= files
     assert "test_refer.py" not in files  # it needs pycocotools

@@ -1,6 +1,7 @@
 """SECURITY.md is true: what is never trusted is never run, and JupyterLab answers its owner alone."""
 
 import json
+import os
 import re
 import socket
 import subprocess
@@ -114,6 +115,9 @@ def test_a_running_lab_listens_on_loopback_and_refuses_whoever_lacks_the_token(t
                 urllib.request.urlopen(site + address, timeout=PATIENCE)
         with pytest.raises(urllib.error.HTTPError, match="403"):  # no kernel is started, hence no code is run
             urllib.request.urlopen(urllib.request.Request(f"{site}/api/kernels", b"{}"), timeout=PATIENCE)
+        holders = {path.parent for path in (tmp_path / "home").rglob("*") if path.is_file() and "secret" in text(path)}
+        assert holders == {tmp_path / "home" / "runtime"}
+        assert os.name != "posix" or (tmp_path / "home" / "runtime").stat().st_mode & 0o077 == 0
         for other in other_addresses():
             with pytest.raises(OSError):
                 socket.create_connection((other, port), timeout=5).close()
@@ -124,6 +128,10 @@ def test_a_running_lab_listens_on_loopback_and_refuses_whoever_lacks_the_token(t
     finally:
         server.terminate()
         server.wait(PATIENCE)
+
+
+def text(path):
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 def other_addresses():
