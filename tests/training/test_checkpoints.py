@@ -194,7 +194,7 @@ from xattn_edu.training.loop import train
 
 torch.set_num_threads(1)
 model = small_model()
-train(model, small_set(), **RUN | {"epochs": 30}, checkpoint=sys.argv[1], checkpoint_every=1, progress=False)
+train(model, small_set(), **RUN | {"epochs": 12}, checkpoint=sys.argv[1], checkpoint_every=1, progress=False)
 torch.save(state(model), sys.argv[2])
 """
 
@@ -212,12 +212,12 @@ def test_a_signal_ends_it_promptly_and_the_same_bits_come_out(tmp_path, number):
     """The checkpoint is whole wherever the signal comes, and the next run clears what was left half written."""
     (folder := tmp_path / "run").mkdir()
     path, straight = folder / "run.safetensors", small_model()
-    train(straight, small_set(), **RUN | {"epochs": 30})
+    train(straight, small_set(), **RUN | {"epochs": 12})
     process = running(path, tmp_path / "never.pt")
     deadline = time.monotonic() + 300
     while not path.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    time.sleep(0.3)
+    time.sleep(0.2)
     process.send_signal(number)
     process.communicate(timeout=30)
     assert process.returncode == -number and path.exists()
