@@ -152,7 +152,7 @@ def _add_doctor(commands: Any) -> None:
     doctor.add_argument("--refcoco", type=Path, metavar="DIR", help="folder of REFER's files to look into")
     doctor.set_defaults(run=_doctor)
     models = doctor.add_subparsers(metavar="models").add_parser(
-        "models", help="try export, compile, LoRA and more on every model, as in docs/robustness.md (a minute)"
+        "models", help="try export, compile, LoRA and more on every model, as in docs/robustness.md (a minute or two)"
     )
     models.add_argument("--write", action="store_true", help="write docs/robustness.md")
     models.set_defaults(run=_doctor_models)

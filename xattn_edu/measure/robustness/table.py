@@ -17,9 +17,9 @@ HEAD = """# Trials of the models: export, copies, precision, batches, hooks, LoR
 This file is written by `xattn doctor models --write`, which tries on every model what users do with models. Do not edit
 it: a test compares each cell with a new trial. `xattn doctor models` prints it.
 
-The models are built in reduced sizes with random weights, on a CPU. Three columns stand for names of the registry, all
-of whose sizes are the same model in the reduced size: *vit* for `vit_*` and `deit_*`, *crossvit* and *crossvit dagger*
-for `crossvit_*`, *swin* for `swin_*`, *lavt* for `lavt_*`.
+The models are built in reduced sizes with random weights, on a CPU. Five columns stand for all names of `list_models()`,
+which differ only in sizes: *vit* for `vit_*` and `deit_*`, *crossvit* for `crossvit_*`, *crossvit dagger* for
+`crossvit_*_dagger_*`, *swin* for `swin_*`, *lavt* for `lavt_*`.
 
 - **right**: with gradients and without, the numbers are those of the plain model (computed with gradients). Unless a
   trial states a tolerance, they differ by rounding: by less than 0.00002 of the largest number.
@@ -46,7 +46,7 @@ def outcome(model: str, trial: str) -> str:
 
 
 def markdown() -> str:
-    """The whole document; tries every trial on every model, which takes about a minute."""
+    """The whole document; tries every trial on every model, which takes a minute or two on one core."""
     outcomes = {(model, trial): outcome(model, trial) for trial in TRIALS for model in CASES}
     rows = [["", *CASES], ["---"] * (len(CASES) + 1)]
     rows += [[trial, *(outcomes[model, trial].partition(":")[0] for model in CASES)] for trial in TRIALS]
