@@ -1,6 +1,7 @@
 """Files that are written whole or not at all, and the line to quote of an error that reading one raised."""
 
 import os
+import uuid
 from pathlib import Path
 
 
@@ -10,9 +11,9 @@ def write_atomically(path: str | Path, data: bytes) -> None:
     Raises OSError (disk full, folder missing) and leaves the old file as it was.
     """
     path = Path(path)
-    part = path.with_name(
-        f".{path.name}.{os.getpid()}.part"
-    )  # in the same folder, so on the same disk, where os.replace is one step
+    # In the same folder, so on the same disk, where os.replace is one step. Its own name is short, because the file's
+    # may already be as long as a name can be.
+    part = path.with_name(f".{uuid.uuid4().hex}.part")
     try:
         with open(part, "wb") as file:
             file.write(data)
@@ -28,9 +29,23 @@ def write_atomically(path: str | Path, data: bytes) -> None:
 
 
 def check_folder_of(path: Path) -> None:
-    """Refuse an output file whose folder is missing. Raises FileNotFoundError."""
+    """Refuse an output file whose folder is missing, or whose name is too long for it.
+
+    Raises FileNotFoundError and ValueError.
+    """
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent}, where {path.name} should go, is not a folder: make it first")
+    longest = os.pathconf(path.parent, "PC_NAME_MAX") if os.name == "posix" else 255
+    if (length := len(os.fsencode(path.name))) > longest:
+        raise ValueError(f"{path.name} is {length} bytes long, a name here has {longest} at most: name a shorter one")
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with "~" expanded. Raises FileNotFoundError if nothing tells where the home folder is."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise FileNotFoundError(f"{path}: there is no home folder for ~: write the whole path, or set HOME") from error
 
 
 def first_line(error: Exception) -> str:

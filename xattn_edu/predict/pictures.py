@@ -2,6 +2,7 @@
 
 import textwrap
 import warnings
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure, FigureBase
 from numpy import ndarray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
-from xattn_edu.files import check_folder_of, first_line, write_atomically
+from xattn_edu.files import check_folder_of, expanded, first_line, write_atomically
 from xattn_edu.plots import STYLE, attention_over_image, referent
 from xattn_edu.predict.loading import load_segmenter
 from xattn_edu.predict.segmenter import Prediction, check_sentence
@@ -20,6 +21,7 @@ from xattn_edu.predict.segmenter import Prediction, check_sentence
 LONGEST_SIDE = 800  # pixels of the photograph in a picture, at most
 COLUMNS = 6  # word maps in a row
 MAP_WIDTH = 1.75  # inches, of a word map
+_BITS, _MEANING = 258, 262  # tags of a TIFF: bits of a number; which number is white
 
 
 # --- pictures in and out
@@ -28,27 +30,93 @@ MAP_WIDTH = 1.75  # inches, of a word map
 def read_image(path: str | Path) -> ndarray:
     """An image file as (height, width, 3) uint8, of any kind that Pillow reads.
 
-    It is rotated as its EXIF data says. Transparent pixels are shown on white, grey becomes three equal channels, 16
-    bits become 8, and of an animation the first frame is taken. Raises FileNotFoundError if there is no file,
-    ValueError for a file that is damaged or no image, and for more pixels than Pillow trusts (89 million).
+    - Colours (RGB, CMYK, YCbCr, LAB, HSV, palettes) become RGB. Colour profiles are not applied, as in the readers of
+      the published data sets.
+    - Grey becomes three equal channels. White is 255 in 8 bits, 65535 in 16 bits, the largest number of 12 bits, and 1
+      in floats. No image is stretched: a dark one stays dark. Whole numbers of 32 bits are read as 16 bits; if none is
+      above 255, they could also be 8 bits, and the image is refused.
+    - Transparent pixels are shown on white.
+    - The image is rotated as its EXIF data says. Damaged EXIF data, profiles and comments are left out.
+    - Of an animation or of several pages the first one is taken.
+
+    Raises FileNotFoundError if there is no file. Raises ValueError for a file that is damaged or no image, for more
+    pixels than Pillow trusts (89 million), for floats that are not all in 0..1 (NaN and infinity among them), and for
+    whole numbers outside 0..65535.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is no file: name an image, such as a .jpg or .png")
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(action="ignore"):  # about damaged metadata
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as file:
-                image = ImageOps.exif_transpose(file)
-                if image.mode[0] in "IF":  # grey of 16 bits or more, which Pillow would cut off at 255
-                    grey = np.asarray(image, dtype=float)
-                    image = Image.fromarray((grey / (257 if grey.max() > 255 else 1)).clip(0, 255).astype(np.uint8))
-                if image.mode[-1] in "Aa" or "transparency" in image.info:
-                    image = image.convert("RGBA")
-                    image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-                return np.array(image.convert("RGB"))
+            with Image.open(path) as image:
+                image.load()
+                if image.mode[0] not in "IF":
+                    return np.array(_on_white(_turned(image)))
+                grey = np.array(_turned(image))
+                kept = image.info.get("transparency"), dict(getattr(image, "tag_v2", {}))
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} has more pixels than Pillow trusts ({error}): make the image smaller") from error
     except Exception as error:  # noqa: BLE001 - each format's reader has its own words for what is wrong
         raise ValueError(f"{path} is no image that can be read ({first_line(error)})") from error
+    try:
+        return _eight_bits(grey, *kept)[..., None].repeat(3, axis=2)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _turned(image: Image.Image) -> Image.Image:
+    """The image as its EXIF data wants it shown, or as it is stored if they are damaged.
+
+    ImageOps.exif_transpose also writes the EXIF data anew, which fails for data that can be read but not written.
+    """
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # noqa: BLE001 - each kind of damage has an error of its own
+        orientation = None
+    turn = Image.Transpose
+    turns = (turn.FLIP_LEFT_RIGHT, turn.ROTATE_180, turn.FLIP_TOP_BOTTOM, turn.TRANSPOSE)
+    turns += (turn.ROTATE_270, turn.TRANSVERSE, turn.ROTATE_90)
+    return image.transpose(turns[orientation - 2]) if orientation in range(2, 9) else image
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """An image of 8 bits in RGB; what is transparent in it becomes white."""
+    if image.mode == "La":  # colours that are multiplied by their opacity
+        image = image.convert("LA")
+    if image.mode[-1] in "Aa" or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def _eight_bits(grey: ndarray, transparent: int | None, tags: Mapping[int, Any]) -> ndarray:
+    """Grey (height, width) of other numbers than 8 bits as uint8. Raises ValueError if its white is not known.
+
+    Args:
+        grey: as Pillow reads it: uint16, int32 or float32.
+        transparent: the grey that is transparent, if there is one.
+        tags: of a TIFF, its tags by number; empty for other formats.
+    """
+    low, high = grey.min(), grey.max()  # NaN if there is one
+    if grey.dtype.kind == "f":
+        if not (low >= 0 and high <= 1):
+            raise ValueError(
+                f"its grey values are floats from {low:.4g} to {high:.4g}, and floats are read where 0 is black and 1 "
+                "is white: scale them, without NaN, or save the image with 8 or 16 bits"
+            )
+        eight = np.rint(255 * grey)
+    else:
+        bits = tags.get(_BITS, (16,))[0]
+        if low < 0 or high > 65535 or (bits > 16 and 0 < high <= 255):
+            raise ValueError(
+                f"its grey values are whole numbers of {bits} bits from {low} to {high}, which do not show what white "
+                "is: save the image with 8 or 16 bits"
+            )
+        eight = 255 * grey.astype(np.int64) // (2 ** min(bits, 16) - 1)
+    if tags.get(_MEANING) == 0:  # of a TIFF whose white is 0, which Pillow turns round for 8 bits alone
+        eight = 255 - eight
+    return np.where(grey == transparent, 255, eight).astype(np.uint8)
 
 
 def segment_file(
@@ -76,7 +144,7 @@ def segment_file(
         force: overwrite `out`.
         model: further arguments of `load_segmenter`.
     """
-    out = Path(out).expanduser()
+    out = expanded(out)
     check_sentence(sentence)
     if out.suffix.lower() != ".png":
         raise ValueError(f"the picture is a PNG: its name must end in .png, given {out}")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from xattn_edu.files import first_line
+from xattn_edu.files import expanded, first_line
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 WRAPPED = ("model", "bert_model")  # where training scripts put state dicts, beside an optimizer's and other things
@@ -25,7 +25,7 @@ class WeightFile(NamedTuple):
 
 def check_weight_file(path: str | Path) -> Path:
     """The path, with "~" expanded. Raises FileNotFoundError if there is no file, ValueError for another suffix."""
-    path = Path(path).expanduser()
+    path = expanded(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is no file: name a file of weights ({', '.join(SUFFIXES)})")
     if path.suffix not in SUFFIXES:
