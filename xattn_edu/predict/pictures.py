@@ -14,6 +14,7 @@ from numpy import ndarray
 from PIL import ExifTags, Image
 
 from xattn_edu.files import check_folder_of, expanded, first_line, write_atomically
+from xattn_edu.models.language import clean
 from xattn_edu.plots import STYLE, attention_over_image, referent
 from xattn_edu.predict.loading import load_segmenter
 from xattn_edu.predict.segmenter import Prediction, check_sentence
@@ -181,7 +182,7 @@ def picture(image: ndarray, sentence: str, found: Prediction, stage: int | None 
         referent(shown, ax=left)
         referent(shown, predicted=_smaller(found.mask.astype(np.uint8), LONGEST_SIDE), ax=right)
         share = f"found: {found.mask.mean():.1%} of the image" if found.mask.any() else "nothing was found"
-        for ax, title in ((left, textwrap.fill(sentence, 45)), (right, share)):
+        for ax, title in ((left, textwrap.fill(clean(sentence), 45)), (right, share)):
             ax.set_title(title, fontsize=11, loc="left", parse_math=False)
         _word_maps(below, _smaller(image, LONGEST_SIDE // 2), found, stage, rows)
         file = BytesIO()
