@@ -14,6 +14,7 @@ from numpy import ndarray
 from PIL import ExifTags, Image
 
 from xattn_edu.files import check_folder_of, expanded, first_line, write_atomically
+from xattn_edu.fonts import fonts_for, without_font, written
 from xattn_edu.models.language import clean
 from xattn_edu.plots import STYLE, attention_over_image, referent
 from xattn_edu.predict.loading import load_segmenter
@@ -23,6 +24,15 @@ LONGEST_SIDE = 800  # pixels of the photograph in a picture, at most
 COLUMNS = 6  # word maps in a row
 MAP_WIDTH = 1.75  # inches, of a word map
 _BITS, _MEANING = 258, 262  # tags of a TIFF: bits of a number; which number is white
+_TURNS = {  # what shows an image upright, by its orientation in the EXIF data
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 # --- pictures in and out
@@ -72,13 +82,10 @@ def _turned(image: Image.Image) -> Image.Image:
     ImageOps.exif_transpose also writes the EXIF data anew, which fails for data that can be read but not written.
     """
     try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # noqa: BLE001 - each kind of damage has an error of its own
-        orientation = None
-    turn = Image.Transpose
-    turns = (turn.FLIP_LEFT_RIGHT, turn.ROTATE_180, turn.FLIP_TOP_BOTTOM, turn.TRANSPOSE)
-    turns += (turn.ROTATE_270, turn.TRANSVERSE, turn.ROTATE_90)
-    return image.transpose(turns[orientation - 2]) if orientation in range(2, 9) else image
+        return image
+    return image if turn is None else image.transpose(turn)
 
 
 def _on_white(image: Image.Image) -> Image.Image:
@@ -155,8 +162,13 @@ def segment_file(
     photograph = read_image(image)
     segmenter = load_segmenter(checkpoint, **model)
     found = segmenter.predict(photograph, sentence)
-    write_atomically(out, picture(photograph, sentence, found, stage))
-    return float(found.mask.mean()), segmenter.remarks(sentence)
+    remarks = segmenter.remarks(sentence)
+    with warnings.catch_warnings():
+        if lost := fonts_for(clean(sentence)).lost:  # one remark instead of a warning for each word
+            warnings.simplefilter("ignore")
+            remarks.append(without_font(lost))
+        write_atomically(out, picture(photograph, sentence, found, stage))
+    return float(found.mask.mean()), remarks
 
 
 def picture(image: ndarray, sentence: str, found: Prediction, stage: int | None = None) -> bytes:
@@ -165,7 +177,7 @@ def picture(image: ndarray, sentence: str, found: Prediction, stage: int | None 
     Stages (of a model fused in its decoder: the decoder's layers) are numbered from 1, finest first; the default is the
     last but one. A square of a map is a pixel of the stage. It is bright where it reads more of a word than an even
     share. [CLS] and [SEP] have maps of their own, because pixels read them like words. Raises ValueError for a stage
-    that the model does not have.
+    that the model does not have. A letter that no installed font has is a box, and a warning names it.
     """
     count = len(found.weights)
     stage = max(1, count - 1) if stage is None else stage
@@ -183,7 +195,8 @@ def picture(image: ndarray, sentence: str, found: Prediction, stage: int | None 
         referent(shown, predicted=_smaller(found.mask.astype(np.uint8), LONGEST_SIDE), ax=right)
         share = f"found: {found.mask.mean():.1%} of the image" if found.mask.any() else "nothing was found"
         for ax, title in ((left, textwrap.fill(clean(sentence), 45)), (right, share)):
-            ax.set_title(title, fontsize=11, loc="left", parse_math=False)
+            text, font = written(title)
+            ax.set_title(text, fontsize=11, loc="left", parse_math=False, **font)
         _word_maps(below, _smaller(image, LONGEST_SIDE // 2), found, stage, rows)
         file = BytesIO()
         figure.savefig(file, format="png", dpi=150)
@@ -198,7 +211,8 @@ def _word_maps(figure: FigureBase, image: ndarray, found: Prediction, stage: int
         ax.set_axis_off()
         if place < len(found.words):
             attention_over_image(image, weights[..., place] - even, full=full - even, ax=ax)
-            ax.set_title(found.words[place], fontsize=10, loc="center", parse_math=False)
+            text, font = written(found.words[place])
+            ax.set_title(text, fontsize=10, loc="center", parse_math=False, **font)
     alike = np.ptp(weights, axis=(0, 1)).max() < 1e-6  # as in a model without PWAM
     figure.suptitle(
         f"stage {stage} of {len(found.weights)}: every pixel reads the words alike"
