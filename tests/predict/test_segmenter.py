@@ -22,6 +22,9 @@ def test_an_image_is_squashed_to_the_square(published):
     red = published.pixels(halves)[0]
     assert red.shape == (32, 32) and (red[:, :15] == red[0, 0]).all() and (red[:, 17:] == red[0, -1]).all()
     assert red[0, 0] < -1 and red[0, -1] > 1
+    # Bilinear, by hand: where 64 columns become 32, a column is 1/8, 3/8, 3/8 and 1/8 of those from one before it on.
+    seam = (torch.tensor([0.0, 255 / 8, 255 * 7 / 8, 255]) - published.mean[0]) / published.deviation[0]
+    torch.testing.assert_close(red[0, 14:18], seam, rtol=0, atol=0.6 / published.deviation[0])  # rounded to bytes
 
 
 def test_a_mask_has_the_images_size_and_the_words_add_up(published):
