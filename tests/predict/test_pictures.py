@@ -79,7 +79,27 @@ def test_segment_file_writes_one_picture_and_never_over_another(checkpoint, toke
         ("the yak", tmp_path / "out.jpg", ValueError, "must end in .png"),
         ("the yak", tmp_path / "none" / "out.png", FileNotFoundError, "is not a folder: make it first"),
         (" ", tmp_path / "new.png", ValueError, "an expression names a thing"),
+        ("\u200b", tmp_path / "new.png", ValueError, r"an expression names a thing .* given '\\u200b'"),
+        ("the yak", tmp_path / ("a" * 252 + ".png"), ValueError, "is 256 bytes long, a name here has 255 at most"),
     ):
         with pytest.raises(error, match=says):
             segment_file(image, expression, checkpoint, target, **settings)
     assert out.read_bytes() == before and sorted(path.name for path in tmp_path.iterdir()) == ["out.png", "street.png"]
+
+
+def test_segment_file_under_the_longest_name_and_beside_another_process(
+    checkpoint, tokenizer_folder, tmp_path, monkeypatch
+):
+    image, out = tmp_path / "street.png", tmp_path / ("꽃" * 83 + "ab.png")
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(image)
+    settings = {"tokenizer": tokenizer_folder, "size": 32, "device": "cpu"}
+    assert len(out.name.encode()) == 255
+    segment_file(image, "the man", checkpoint, out, **settings)
+    assert drawn(out.read_bytes()).shape[2] == 3
+    other, draw = tmp_path / "other.png", pictures.picture
+    monkeypatch.setattr(pictures, "picture", lambda *given: other.write_bytes(b"another's") and draw(*given))
+    with pytest.raises(FileExistsError, match="other.png is there already"):
+        segment_file(image, "the man", checkpoint, other, **settings)
+    assert other.read_bytes() == b"another's" and {path.suffix for path in tmp_path.iterdir()} == {".png"}
+    segment_file(image, "the man", checkpoint, other, force=True, **settings)
+    assert drawn(other.read_bytes()).shape[2] == 3

@@ -157,8 +157,7 @@ def segment_file(
     if out.suffix.lower() != ".png":
         raise ValueError(f"the picture is a PNG: its name must end in .png, given {out}")
     check_folder_of(out)
-    if out.exists() and not force:
-        raise FileExistsError(f"{out} is there already: name another file, or overwrite it with --force (force=True)")
+    _check_free(out, force)
     photograph = read_image(image)
     segmenter = load_segmenter(checkpoint, **model)
     found = segmenter.predict(photograph, sentence)
@@ -167,8 +166,15 @@ def segment_file(
         if lost := fonts_for(clean(sentence)).lost:  # one remark instead of a warning for each word
             warnings.simplefilter("ignore")
             remarks.append(without_font(lost))
-        write_atomically(out, picture(photograph, sentence, found, stage))
+        png = picture(photograph, sentence, found, stage)
+    _check_free(out, force)  # again: another process may have written it meanwhile
+    write_atomically(out, png)
     return float(found.mask.mean()), remarks
+
+
+def _check_free(out: Path, force: bool) -> None:
+    if out.exists() and not force:
+        raise FileExistsError(f"{out} is there already: name another file, or overwrite it with --force (force=True)")
 
 
 def picture(image: ndarray, sentence: str, found: Prediction, stage: int | None = None) -> bytes:
