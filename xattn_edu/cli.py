@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     converter.set_defaults(run=_convert_refer)
     _add_evaluate(commands)
     _add_segment(commands)
+    _add_doctor(commands)
     return parser
 
 
@@ -121,6 +122,17 @@ def _add_segment(commands: Any) -> None:
     segment.add_argument("--out", type=Path, metavar="FILE", help="PNG to write (default IMAGE_segmented.png, here)")
     segment.add_argument("--force", action="store_true", help="overwrite it")
     segment.set_defaults(run=_segment)
+
+
+def _add_doctor(commands: Any) -> None:
+    doctor = commands.add_parser("doctor", help="describe machine, libraries and data, for a report of a bug")
+    doctor.add_argument("--refcoco", type=Path, metavar="DIR", help="folder of REFER's files to look into")
+    doctor.set_defaults(run=_doctor)
+    models = doctor.add_subparsers(metavar="models").add_parser(
+        "models", help="try export, compile, LoRA and more on every model, as in docs/robustness.md (a minute)"
+    )
+    models.add_argument("--write", action="store_true", help="write docs/robustness.md")
+    models.set_defaults(run=_doctor_models)
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
@@ -205,13 +217,28 @@ def _tables(options: argparse.Namespace) -> int:
 def _results(options: argparse.Namespace) -> int:
     from xattn_edu.experiments import report
 
-    text = report.markdown()
-    if options.write:
-        write_atomically(report.REPORT, text.encode())
-        print(f"{report.REPORT}: written")
+    return _show_or_write(report.markdown(), report.REPORT, options.write)
+
+
+def _show_or_write(text: str, path: Path, write: bool) -> int:
+    if write:
+        write_atomically(path, text.encode())
+        print(f"{path}: written")
     else:
         print(text, end="")
     return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from xattn_edu import doctor
+
+    return doctor.show(options.refcoco)
+
+
+def _doctor_models(options: argparse.Namespace) -> int:
+    from xattn_edu.measure.robustness import table
+
+    return _show_or_write(table.markdown(), table.DOCUMENT, options.write)
 
 
 def _convert_refer(options: argparse.Namespace) -> int:

@@ -20,8 +20,9 @@ FLOORS = (
     ("models", "data"),
     ("training", "measure", "weights"),
     ("experiments", "exercises", "homework", "plots", "interactive"),
-    ("predict",),
+    ("predict", "doctor"),
     ("cli",),
+    ("__main__",),
     ("__init__",),  # what `import xattn_edu` offers; the library itself imports from the rooms
 )
 MODELS_MAY_IMPORT = {"models", "shapes"}
