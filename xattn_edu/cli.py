@@ -94,17 +94,40 @@ def _add_evaluate(commands: Any) -> None:
         help="refuse a split with another number of referents than the published one; "
         "--no-check-counts for a set of your own",
     )
-    lavt.add_argument(
-        "--at",
-        choices=("network", "original"),
-        default="network",
-        help="compare masks in the network's squashed square, as in the paper's code, or in the image's own pixels",
-    )
+    _add_protocol(lavt)
     lavt.add_argument("--batch-size", type=int, default=8, metavar="N", help="sentences at a time (default 8)")
     lavt.add_argument(
         "--out", type=Path, metavar="FILE", help="JSON to write (default DATASET_BY_SPLIT_CHECKPOINT.json, here)"
     )
     lavt.set_defaults(run=_evaluate)
+
+
+def _add_protocol(parser: argparse.ArgumentParser) -> None:
+    """The defaults are those of `evaluation.Protocol`, which would take seconds to import here. A test compares."""
+    group = parser.add_argument_group("what is compared", "The defaults are those of LAVT's published code.")
+    group.add_argument(
+        "--sentences",
+        choices=("raw", "sent"),
+        default="raw",
+        help="sentences as people typed them (default), or in lower case without punctuation",
+    )
+    group.add_argument(
+        "--keep-sep",
+        action="store_true",
+        help="keep [SEP] in a sentence that is cut at 20 pieces; by default it is cut off as well",
+    )
+    group.add_argument(
+        "--parts",
+        choices=("once", "union"),
+        default="once",
+        help="the target is what exactly one part of the referent covers (default), or what any part covers",
+    )
+    group.add_argument(
+        "--at",
+        choices=("network", "original"),
+        default="network",
+        help="compare masks in the network's squashed square (default), or in the image's own pixels",
+    )
 
 
 def _add_segment(commands: Any) -> None:
@@ -242,10 +265,13 @@ def _doctor_models(options: argparse.Namespace) -> int:
 
 
 def _convert_refer(options: argparse.Namespace) -> int:
-    refer.convert(options.root, options.dataset, options.split_by, options.out)
+    without_raw = refer.convert(options.root, options.dataset, options.split_by, options.out)
     for split, (found, published) in refer.counts(options.out, options.dataset, options.split_by).items():
         note = "as published" if found == published else f"published were {published:,}"
         print(f"{split:<6}{found:>7,} referents, {note}")
+    if without_raw:
+        wanted = "which `xattn evaluate lavt` reads by default: convert REFER's own files"
+        print(f"xattn: {without_raw:,} sentences lack 'raw', {wanted}", file=sys.stderr)
     print(f"{options.out}: refer.load({str(options.out)!r}, ...) reads it")
     return 0
 
@@ -264,7 +290,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         split_by=split_by,
         images=options.images,
         check_counts=options.check_counts,
-        at=options.at,
+        protocol=evaluation.Protocol(options.sentences, options.keep_sep, options.parts, options.at),
         batch_size=options.batch_size,
         **_model_settings(options),
     )

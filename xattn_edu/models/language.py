@@ -72,13 +72,18 @@ class Tokenizer:
         mask = torch.tensor([sentence.attention_mask for sentence in encoded], dtype=torch.bool)
         return torch.tensor([sentence.ids for sentence in encoded]), mask
 
-    def encode(self, sentence: str, length: int | None = 20) -> Encoding:
+    def encode(self, sentence: str, length: int | None = 20, keep_sep: bool = True) -> Encoding:
         """One sentence, padded and cut off as by calling the tokenizer. A blank sentence becomes [CLS] [SEP].
 
-        Raises ValueError for a length below 3.
+        With keep_sep=False a sentence is cut after [SEP] is added, so that a long one ends without [SEP], as in the
+        published code of LAVT. Raises ValueError for a length below 3.
         """
         self._set_length(length)
+        if not keep_sep:
+            self.backend.no_truncation()
         encoded = self.backend.encode(sentence)
+        if not keep_sep and length is not None:
+            encoded.truncate(length)
         mask = torch.tensor(encoded.attention_mask, dtype=torch.bool)
         return Encoding(torch.tensor(encoded.ids), mask, encoded.word_ids, encoded.offsets)
 
