@@ -20,6 +20,7 @@ from xattn_edu.predict.segmenter import Prediction, check_sentence
 LONGEST_SIDE = 800  # pixels of the photograph in a picture, at most
 COLUMNS = 6  # word maps in a row
 MAP_WIDTH = 1.75  # inches, of a word map
+POSTSCRIPT = (b"%!PS", b"\xc5\xd0\xd3\xc6")  # how EPS files begin: programs, which Pillow has Ghostscript run
 
 
 # --- pictures in and out
@@ -30,11 +31,15 @@ def read_image(path: str | Path) -> ndarray:
 
     It is rotated as its EXIF data says. Transparent pixels are shown on white, grey becomes three equal channels, 16
     bits become 8, and of an animation the first frame is taken. Raises FileNotFoundError if there is no file,
-    ValueError for a file that is damaged or no image, and for more pixels than Pillow trusts (89 million).
+    ValueError for a file that is damaged or no image, and for more pixels than Pillow trusts (89 million). No program
+    is run: PostScript is refused.
     """
     path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"{path} is no file: name an image, such as a .jpg or .png")
+    with open(path, "rb") as file:
+        if file.read(4).startswith(POSTSCRIPT):
+            raise ValueError(f"{path} is PostScript, a program that would have to be run: save the image as a PNG")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
