@@ -11,6 +11,7 @@ from xattn_edu import experiments
 from xattn_edu.cli import main
 from xattn_edu.data import refer
 from xattn_edu.experiments import EXPERIMENTS, Experiment, report, vit_fashion_mnist
+from xattn_edu.predict.evaluation import Protocol
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +62,22 @@ def test_reproduce_chosen_points(tiny, tmp_path):
         main(["reproduce", "tiny", "--seeds", "1", "--profile", "ci", "--patch", "14", "--folder", str(tmp_path)]) == 0
     )
     assert tiny == [(14, 0, "ci")]
+
+
+def test_reproduce_prints_the_95_percent_interval_over_the_seeds(tiny, tmp_path, monkeypatch, capsys):
+    """Student's t of two runs is 12.706 for 95 %, 6.314 for 90 %."""
+    accuracies = {0: 0.5, 1: 0.6}
+    metrics = {"seconds": 1.0, "cpu_per_wall": 1.0}
+    monkeypatch.setattr(
+        experiments,
+        "reproduce",
+        lambda name, point, seed, *_: {"metrics": metrics | {"test_accuracy": accuracies[seed]}},
+    )
+    command = ["reproduce", "tiny", "--seeds", "2", "--profile", "ci", "--patch", "7", "--folder", str(tmp_path)]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "mean and 95 % interval over 2 seeds" in printed
+    assert printed.splitlines()[-1].split() == ["patch", "7", "55.0", "±", f"{12.706 * 10 / 2:.1f}"]
 
 
 def test_interrupted_run_continues_from_its_checkpoint(tmp_path, monkeypatch, capsys):
@@ -159,6 +176,29 @@ def test_convert_refer_says_so_when_all_are_there(tmp_path, capsys, monkeypatch)
     small = miniature(tmp_path / "data", "refcocog", "google")
     assert main(["convert-refer", str(small.root), "refcocog", "google", str(tmp_path / "out.json")]) == 0
     assert capsys.readouterr().out.count("referents, as published") == 2
+    for train, val in ((3, 2), (5, 0)):  # one too many, one too few
+        monkeypatch.setitem(refer.PUBLISHED, ("refcocog", "google"), {"train": train, "val": val})
+        assert main(["convert-refer", str(small.root), "refcocog", "google", str(tmp_path / "out.json")]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0].endswith(f"4 referents, published were {train}")
+        assert lines[1].endswith(f"1 referents, published were {val}")
+
+
+def test_convert_refer_keeps_raw_and_says_when_there_is_none(tmp_path, capsys):
+    small, out = miniature(tmp_path / "data"), tmp_path / "refcoco.json"
+    assert main(["convert-refer", str(small.root), "refcoco", "unc", str(out)]) == 0
+    assert capsys.readouterr().err == ""
+    content = json.loads(out.read_text())
+    assert [s["raw"] for ref in content["refs"] for s in ref["sentences"]] == [
+        s["raw"] for ref in small.refs for s in ref["sentences"]
+    ]
+    for ref in content["refs"]:  # as the file was before
+        for sentence in ref["sentences"]:
+            del sentence["raw"]
+    out.write_text(json.dumps(content))
+    assert main(["convert-refer", str(out), "refcoco", "unc", str(tmp_path / "again.json")]) == 0
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "8 sentences lack 'raw'" in error and "convert REFER's own files" in error
 
 
 @pytest.mark.parametrize(
@@ -228,17 +268,64 @@ def test_evaluate_lavt_prints_the_scores_stops_and_goes_on(lavt, tmp_path, capsy
     assert main(command) == 0
     printed = capsys.readouterr().out
     lines = printed.splitlines()
-    assert lines[0] == "small.pth on refcoco train (unc), masks compared at 32 x 32"
+    assert lines[0] == "small.pth on refcoco train (unc)"
     assert lines[1] == "8 expressions for 5 referents (published: 42,404) in 3 images"
     assert [line.split()[0] for line in lines[4:11]] == ["oIoU", "mIoU", *(f"P@0.{x}" for x in range(5, 10))]
     scores = json.loads(out.read_text())["scores"]
     assert lines[4].split() == f"oIoU {100 * scores['oIoU']['score']:.2f}".split() + lines[4].split()[2:]
+    assert lines[13].split() == ["sentences", "raw", "raw"] and "differs from" in lines[-3]
     assert lines[-1] == f"{out.name}: written"
     assert main(command) == 0
     assert capsys.readouterr().out == printed.replace("written", "stored before, nothing was computed")
     assert main([*command, "--at", "original"]) == 1
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "belongs to another evaluation (compared_at: 32 x 32 there" in error
+    assert error.count("\n") == 1 and "belongs to another evaluation (at: network there, original here" in error
+
+
+@pytest.mark.parametrize(
+    ("options", "protocol"),
+    [
+        ([], Protocol()),
+        (["--sentences", "sent"], Protocol(sentences="sent")),
+        (["--keep-sep"], Protocol(keep_sep=True)),
+        (["--parts", "union"], Protocol(parts="union")),
+        (["--at", "original"], Protocol(at="original")),
+    ],
+)
+def test_evaluate_lavt_passes_its_options_on(options, protocol, tmp_path, monkeypatch):
+    """The published choices are the default; the images' folder is the one given."""
+    from xattn_edu.predict import evaluation
+
+    calls = []
+
+    def recorded(*files, **settings):
+        calls.append((files, settings))
+        raise ValueError("recorded")
+
+    monkeypatch.setattr(evaluation, "evaluate", recorded)
+    command = ["evaluate", "lavt", "--checkpoint", "a.pth", "--refcoco", "data", "--images", str(tmp_path), *options]
+    assert main(command) == 1
+    ((_, settings),) = calls
+    assert settings["protocol"] == protocol and settings["images"] == tmp_path and settings["check_counts"]
+
+
+def test_evaluate_lavt_reads_images_elsewhere_and_files_without_raw_with_sent(lavt, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small = miniature(tmp_path / "data")
+    small.images.rename(tmp_path / "elsewhere")
+    for ref in small.refs:
+        for sentence in ref["sentences"]:
+            del sentence["raw"]
+    small.write()
+    command = ["evaluate", "lavt", *lavt, "--refcoco", str(small.root), "--no-check-counts"]
+    assert main(command) == 1
+    assert "there is no folder" in capsys.readouterr().err
+    command += ["--images", "elsewhere"]
+    assert main(command) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "lack 'raw'" in error and "--sentences sent" in error
+    assert main([*command, "--sentences", "sent"]) == 0
+    assert "differs from the published evaluation in sentences, image_size" in capsys.readouterr().out
 
 
 def test_evaluate_lavt_refuses_a_split_that_is_not_whole(lavt, tmp_path, capsys, monkeypatch):

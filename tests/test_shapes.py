@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from xattn_edu import ShapeError, check_shapes
-from xattn_edu.shapes import shaped
+from xattn_edu.shapes import real_number, shaped, whole_number
 
 
 @shaped
@@ -145,3 +145,40 @@ for value in (None, "", "0", "1"):
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=os.environ)
     assert done.stdout.split() == ["unchecked", "unchecked", "unchecked", "checked"]
+
+
+# --- numbers
+
+
+@pytest.mark.parametrize("given", [3, np.int64(3), np.uint8(3), np.array(3), torch.tensor(3), torch.tensor(3).int()])
+def test_a_whole_number_is_pythons(given):
+    number = whole_number("seed", given, 0, 3)
+    assert number == 3 and type(number) is int
+
+
+@pytest.mark.parametrize(
+    "given",
+    [True, np.True_, torch.tensor(True), 3.0, np.float64(3), torch.tensor(3.0), "3", None, [3], np.array([3, 4])],
+)
+def test_what_is_no_whole_number(given):
+    with pytest.raises(TypeError, match="seed must be an int, given.*write seed=int"):
+        whole_number("seed", given)
+
+
+@pytest.mark.parametrize(("given", "says"), [(-1, "seed must be 0 to 9, given -1"), (np.int64(10), "0 to 9, given 10")])
+def test_whole_numbers_out_of_range(given, says):
+    with pytest.raises(ValueError, match=says):
+        whole_number("seed", given, 0, 9)
+
+
+@pytest.mark.parametrize("given", [0.5, np.float64(0.5), np.float32(0.5), np.array(0.5), torch.tensor(0.5)])
+def test_a_real_number_is_pythons(given):
+    number = real_number("rate", given)
+    assert number == 0.5 and type(number) is float
+    assert type(real_number("rate", 1)) is float
+
+
+@pytest.mark.parametrize("given", [True, np.True_, "0.5", None, 1j, [0.5], torch.tensor([0.5, 0.5])])
+def test_what_is_no_number(given):
+    with pytest.raises(TypeError, match="rate must be a number, given"):
+        real_number("rate", given)

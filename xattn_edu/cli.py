@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     converter.set_defaults(run=_convert_refer)
     _add_evaluate(commands)
     _add_segment(commands)
+    _add_doctor(commands)
     return parser
 
 
@@ -93,17 +94,40 @@ def _add_evaluate(commands: Any) -> None:
         help="refuse a split with another number of referents than the published one; "
         "--no-check-counts for a set of your own",
     )
-    lavt.add_argument(
-        "--at",
-        choices=("network", "original"),
-        default="network",
-        help="compare masks in the network's squashed square, as in the paper's code, or in the image's own pixels",
-    )
+    _add_protocol(lavt)
     lavt.add_argument("--batch-size", type=int, default=8, metavar="N", help="sentences at a time (default 8)")
     lavt.add_argument(
         "--out", type=Path, metavar="FILE", help="JSON to write (default DATASET_BY_SPLIT_CHECKPOINT.json, here)"
     )
     lavt.set_defaults(run=_evaluate)
+
+
+def _add_protocol(parser: argparse.ArgumentParser) -> None:
+    """The defaults are those of `evaluation.Protocol`, which would take seconds to import here. A test compares."""
+    group = parser.add_argument_group("what is compared", "The defaults are those of LAVT's published code.")
+    group.add_argument(
+        "--sentences",
+        choices=("raw", "sent"),
+        default="raw",
+        help="sentences as people typed them (default), or in lower case without punctuation",
+    )
+    group.add_argument(
+        "--keep-sep",
+        action="store_true",
+        help="keep [SEP] in a sentence that is cut at 20 pieces; by default it is cut off as well",
+    )
+    group.add_argument(
+        "--parts",
+        choices=("once", "union"),
+        default="once",
+        help="the target is what exactly one part of the referent covers (default), or what any part covers",
+    )
+    group.add_argument(
+        "--at",
+        choices=("network", "original"),
+        default="network",
+        help="compare masks in the network's squashed square (default), or in the image's own pixels",
+    )
 
 
 def _add_segment(commands: Any) -> None:
@@ -121,6 +145,17 @@ def _add_segment(commands: Any) -> None:
     segment.add_argument("--out", type=Path, metavar="FILE", help="PNG to write (default IMAGE_segmented.png, here)")
     segment.add_argument("--force", action="store_true", help="overwrite it")
     segment.set_defaults(run=_segment)
+
+
+def _add_doctor(commands: Any) -> None:
+    doctor = commands.add_parser("doctor", help="describe machine, libraries and data, for a report of a bug")
+    doctor.add_argument("--refcoco", type=Path, metavar="DIR", help="folder of REFER's files to look into")
+    doctor.set_defaults(run=_doctor)
+    models = doctor.add_subparsers(metavar="models").add_parser(
+        "models", help="try export, compile, LoRA and more on every model, as in docs/robustness.md (a minute)"
+    )
+    models.add_argument("--write", action="store_true", help="write docs/robustness.md")
+    models.set_defaults(run=_doctor_models)
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
@@ -205,20 +240,38 @@ def _tables(options: argparse.Namespace) -> int:
 def _results(options: argparse.Namespace) -> int:
     from xattn_edu.experiments import report
 
-    text = report.markdown()
-    if options.write:
-        write_atomically(report.REPORT, text.encode())
-        print(f"{report.REPORT}: written")
+    return _show_or_write(report.markdown(), report.REPORT, options.write)
+
+
+def _show_or_write(text: str, path: Path, write: bool) -> int:
+    if write:
+        write_atomically(path, text.encode())
+        print(f"{path}: written")
     else:
         print(text, end="")
     return 0
 
 
+def _doctor(options: argparse.Namespace) -> int:
+    from xattn_edu import doctor
+
+    return doctor.show(options.refcoco)
+
+
+def _doctor_models(options: argparse.Namespace) -> int:
+    from xattn_edu.measure.robustness import table
+
+    return _show_or_write(table.markdown(), table.DOCUMENT, options.write)
+
+
 def _convert_refer(options: argparse.Namespace) -> int:
-    refer.convert(options.root, options.dataset, options.split_by, options.out)
+    without_raw = refer.convert(options.root, options.dataset, options.split_by, options.out)
     for split, (found, published) in refer.counts(options.out, options.dataset, options.split_by).items():
         note = "as published" if found == published else f"published were {published:,}"
         print(f"{split:<6}{found:>7,} referents, {note}")
+    if without_raw:
+        wanted = "which `xattn evaluate lavt` reads by default: convert REFER's own files"
+        print(f"xattn: {without_raw:,} sentences lack 'raw', {wanted}", file=sys.stderr)
     print(f"{options.out}: refer.load({str(options.out)!r}, ...) reads it")
     return 0
 
@@ -237,7 +290,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         split_by=split_by,
         images=options.images,
         check_counts=options.check_counts,
-        at=options.at,
+        protocol=evaluation.Protocol(options.sentences, options.keep_sep, options.parts, options.at),
         batch_size=options.batch_size,
         **_model_settings(options),
     )

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from xattn_edu.shapes import whole_number
+
 ENVIRONMENT = "XATTN_PROFILE"
 PROFILES = {  # name: description
     "ci": "2 cores, minutes",
@@ -102,17 +104,22 @@ def available_cores() -> int:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python's, NumPy's and torch's generators (all devices). Raises ValueError unless 0 <= seed < 2**32."""
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"a seed is a whole number from 0 to 2**32 - 1, given {seed}")
+    """Seed Python's, NumPy's and torch's generators (all devices). Raises as `check_seed` does."""
+    seed = check_seed(seed)
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
 
 
-def seed_from(*parts: object) -> int:
-    """A seed below 2**32 for anything with a repr, such as (seed, "step", 7): other parts give another seed."""
-    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=4).digest(), "big")
+def check_seed(seed: Any) -> int:
+    """The seed as Python's int. Raises TypeError unless it is a whole number, ValueError unless 0 <= seed < 2**32."""
+    return whole_number("seed", seed, 0, 2**32 - 1)
+
+
+def seed_from(*parts: Any) -> int:
+    """A seed below 2**32 for words and whole numbers, such as (seed, "step", 7): other parts give another seed."""
+    plain = tuple(part if isinstance(part, str) else whole_number("part of a seed", part) for part in parts)
+    return int.from_bytes(hashlib.blake2b(repr(plain).encode(), digest_size=4).digest(), "big")
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Shape annotations that are checked, and two checks of arguments that several modules share.
+"""Shape annotations that are checked, and the checks of arguments that several modules share.
 
 `Float[Tensor, "batch token channel"]` in a signature states a shape. Decorate the function with `@shaped`: while checks
 are on, every call compares its arguments and its result with the stated shapes (jaxtyping keeps the sizes of the axes,
@@ -35,6 +35,36 @@ def check_heads(width: int, heads: int) -> None:
     """Refuse a width that cannot be cut into heads of one size. Raises ValueError with both numbers."""
     if heads < 1 or width < 1 or width % heads:
         raise ValueError(f"the width must be a multiple of the number of heads: width {width}, heads {heads}")
+
+
+def whole_number(name: str, given: Any, least: int | None = None, most: int | None = None) -> int:
+    """The argument `name` as Python's int; it may be NumPy's or torch's, without axes.
+
+    So a seed of np.int64(3) is the seed 3, in a hash and in a file too. Raises TypeError for anything else (True, "3",
+    3.0, an array), ValueError for a number below `least` or above `most`.
+    """
+    number = _python_number(given)
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise TypeError(f"{name} must be an int, given {given!r}: write {name}=int(...) if it is a whole number")
+    if least is not None and number < least or most is not None and number > most:
+        raise ValueError(f"{name} must be {least} {'or more' if most is None else f'to {most}'}, given {number}")
+    return number
+
+
+def real_number(name: str, given: Any) -> float:
+    """The argument `name` as Python's float; it may be an int, or a number of NumPy or torch without axes.
+
+    Raises TypeError for anything else (True, "0.1", an array).
+    """
+    number = _python_number(given)
+    if not isinstance(number, int | float) or isinstance(number, bool):
+        raise TypeError(f"{name} must be a number, given {given!r}: write {name}=float(...) if it is one")
+    return float(number)
+
+
+def _python_number(given: Any) -> Any:
+    """Python's number for one of NumPy or torch; anything else as it is."""
+    return given.item() if getattr(given, "ndim", None) == 0 else given
 
 
 def check_shapes(on: bool = True) -> None:

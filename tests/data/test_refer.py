@@ -55,6 +55,7 @@ def test_referents_hold_their_sentences_in_the_files_order(small):
         SENTENCES[0],
         SENTENCES[4],
     ]
+    assert [sentence.raw for sentence in data.referents[0].sentences] == ["Left Man", "Man In Red"]
     assert len(data) == len(data.pairs) == 3 and data[-1].sentence == SENTENCES[4][0]
     assert np.array_equal(data.referents[0].mask(), small.masks[16])
     with pytest.raises(FrozenInstanceError):
@@ -227,6 +228,7 @@ SENTENCE, IMAGE, ANNOTATION = ("refs", 0, "sentences", 1), ("instances", "images
         (drop("refs", 2, "split"), "refs", "ref number 2: 'split' should be str"),
         (drop("refs", 2, "sentences"), "refs", "ref number 2: 'sentences' should be list"),
         (drop(*SENTENCE, "sent"), "refs", "ref number 0: 'sent' should be str, found None"),
+        (put(7, *SENTENCE, "raw"), "refs", "ref number 0: 'raw' should be str, found 7"),
         (drop(*SENTENCE, "sent_id"), "refs", "ref number 0: 'sent_id' should be int, found None"),
         (put("0", "refs", 0, "ref_id"), "refs", "'ref_id' should be int, found '0'"),
         (put("test", "refs", 0, "split"), "refs", "one of train, val, testA, testB, found 'test'"),

@@ -9,6 +9,7 @@ import sys
 import unicodedata
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -402,10 +403,18 @@ def test_what_comes_after_the_end_is_not_read():
     assert decode(torch.zeros(0, 3, dtype=torch.int64)) == []
 
 
-@pytest.mark.parametrize("size", [0, -3, 2.5, "3"])
-def test_a_size_that_is_no_number_of_pairs(size):
-    with pytest.raises(ValueError, match="size must be a whole number"):
+@pytest.mark.parametrize(("size", "error"), [(0, ValueError), (-3, ValueError), (2.5, TypeError), ("3", TypeError)])
+def test_a_size_that_is_no_number_of_pairs(size, error):
+    with pytest.raises(error, match="size must be"):
         task.pairs("train", size)
+
+
+def test_a_seed_of_numpy_or_torch_is_the_seed_and_a_float_is_none():
+    expected = task.pairs("train", 5, 3)
+    assert expected == task.pairs("train", np.int64(5), np.int64(3)) == task.pairs("train", 5, torch.tensor(3))
+    for wrong in (3.0, True, "3", None):
+        with pytest.raises(TypeError, match="seed must be an int"):
+            task.pairs("train", 5, wrong)
 
 
 def test_formats_may_come_in_any_collection():

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from xattn_edu import MultiHeadAttention, create_model, list_models
 from xattn_edu.measure.costs import count, peak_memory, time_in_turns, vit_macs
+from xattn_edu.models.fusions import ClassTokenAttention
 from xattn_edu.models.mixers import FourierMixing, Pooling, TokenMixing
 from xattn_edu.models.vit import ViT
 
@@ -118,6 +119,30 @@ class OwnWeight(nn.Module):
         return x @ self.qkv
 
 
+class Einsum(nn.Module):
+    """A linear layer for each of two heads, written as products that torch batches."""
+
+    def __init__(self, equation="bnd,hde->bhne"):
+        super().__init__()
+        self.equation, self.weight = equation, nn.Parameter(torch.zeros(2, 8, 4))
+
+    def forward(self, x):
+        weight = self.weight if "h" in self.equation else self.weight.mean(0)
+        return torch.einsum(self.equation, x, weight)
+
+
+class Broadcast(Einsum):
+    def forward(self, x):
+        return x[:, None] @ self.weight.double().float()  # the weight is cast, and copied for each image
+
+
+class EinsumAttention(nn.Module):
+    def forward(self, x):
+        weights = torch.einsum("bqd,bkd->bqk", x, x).softmax(-1)
+        return torch.einsum("bqk,bkd->bqd", weights, x)
+
+
+CLASS_AND_PATCHES = torch.zeros(1, 1, 8), torch.zeros(1, 5, 16)
 PRODUCTS, PROJECTIONS = 2 * 2 * 5 * 5 * 8, 2 * 4 * 5 * 8 * 8
 
 
@@ -130,6 +155,10 @@ PRODUCTS, PROJECTIONS = 2 * 2 * 5 * 5 * 8, 2 * 4 * 5 * 8 * 8
         (nn.Sequential(nn.LayerNorm(8), nn.GELU(), nn.Softmax(-1)), 16, 0, 0),
         (nn.Identity(), 0, 0, 0),
         (nn.Conv1d(5, 4, 3), 64, 2 * 5 * 4 * 3 * 6, 0),
+        (Einsum(), 64, 2 * 2 * 5 * 8 * 4, 0),
+        (Einsum("bnd,de->bne"), 64, 2 * 5 * 8 * 4, 0),
+        (Broadcast(), 64, 2 * 2 * 5 * 8 * 4, 0),
+        (EinsumAttention(), 0, PRODUCTS, PRODUCTS),
         (Fused(), 0, PRODUCTS, PRODUCTS),
         (WrittenOut(), 0, PRODUCTS, PRODUCTS),
         (MultiHeadAttention(8, 2), 288, PROJECTIONS + PRODUCTS, PRODUCTS),
@@ -193,6 +222,29 @@ def test_torchs_own_attention(mask, training):
     x = torch.zeros(2, 5, 8)
     costs = count(nn.MultiheadAttention(8, 2, batch_first=True).train(training), x, x, x, None, True, mask)
     assert (costs.parameters, costs.macs, costs.attention_macs) == (288, PROJECTIONS + PRODUCTS, PRODUCTS)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_bert_of_transformers_with_a_mask(masked):
+    """It looks at its mask, whether any token is hidden: shapes alone cannot say that."""
+    from transformers import BertConfig, BertModel
+
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    bert = BertModel(BertConfig(vocab_size=30, **sizes), add_pooling_layer=False)
+    mask = torch.ones(2, 5, dtype=torch.int64)
+    mask[1, 3:] = 0
+    costs = count(bert, torch.ones(2, 5, dtype=torch.int64), *[mask] * masked)
+    linear = 2 * 5 * (4 * 8 * 8 + 2 * 8 * 16)
+    assert (costs.macs, costs.attention_macs) == (linear + PRODUCTS, PRODUCTS)
+    assert all(type(x) is nn.Parameter and not x.is_meta for x in bert.parameters())
+
+
+def test_a_folded_fusion_is_counted_as_folded():
+    """Its products with W_k and W_v are a layer's, though torch batches them over the heads."""
+    pair = [count(ClassTokenAttention(8, 16, 2, folded=folded), *CLASS_AND_PATCHES) for folded in (False, True)]
+    ends = 8 * 16 + 16 * 8 + 2 * 16 * 16  # f, g, and query and output projections
+    assert [costs.macs for costs in pair] == [ends + 2 * 6 * 16 * 16 + 2 * 6 * 16, ends + 2 * 16 * 16 + 2 * 2 * 6 * 16]
+    assert [costs.attention_macs for costs in pair] == [2 * 6 * 16, 2 * 2 * 6 * 16]
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])

@@ -166,6 +166,15 @@ def test_the_interval_covers_as_often_as_it_says(score):
     assert covered / 300 == pytest.approx(0.8, abs=0.08)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [({"seed": 1.0}, "seed must be an int"), ({"samples": True}, "samples must be an int"), ({"level": "1"}, "level")],
+)
+def test_numbers_of_an_interval(wrong, says):
+    with pytest.raises(TypeError, match=says):
+        random_overlaps(5, seed=0).interval("miou", **wrong)
+
+
 def test_the_interval_has_a_seed_and_narrows_with_the_level():
     found = random_overlaps(100, seed=0)
     assert found.interval("miou") == found.interval("miou", 0.95, 1000, 0) != found.interval("miou", seed=1)
@@ -191,7 +200,7 @@ def test_scores_that_are_none(score):
 
 @pytest.mark.parametrize("wrong", [{"level": 0}, {"level": 95}, {"samples": 0}])
 def test_intervals_that_are_none(wrong):
-    with pytest.raises(ValueError, match="level.*samples"):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must"):
         counted((1, 2)).interval("miou", **wrong)
 
 

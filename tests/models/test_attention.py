@@ -116,6 +116,47 @@ def test_huge_scores_stay_finite_and_masked_ones_out(attend, dtype, masked):
     torch.testing.assert_close(attend(query, key, value, mask), torch.tensor(expected, dtype=dtype))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("size", [1, 40, 300])
+@pytest.mark.parametrize("masked", [False, True])
+def test_in_half_precision_attention_is_the_fused_one(dtype, size, masked):
+    """Of queries of size 40 and 64 channels, q k^T is above 65504, the largest number of float16."""
+    query = (size * draw(1, 8, 64)).to(dtype)
+    value = draw(1, 8, 64, seed=1).to(dtype)
+    mask = mask_of((8, 8)) if masked else None
+    output, weights = attention(query, query, value, mask)
+    precise, exact = attention(*(x.double() for x in (query, query, value)), mask)
+    assert output.dtype == weights.dtype == dtype
+    rounding = {"rtol": 0, "atol": 4 * torch.finfo(dtype).eps}
+    torch.testing.assert_close(weights.double(), exact, **rounding)
+    torch.testing.assert_close(output.double(), precise, **rounding)
+    torch.testing.assert_close(output, fused_attention(query, query, value, mask), **rounding)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_under_autocast_the_scores_are_precise(dtype):
+    query, value = 40 * draw(1, 8, 64, dtype=torch.float32), draw(1, 8, 64, seed=1, dtype=torch.float32)
+    expected, exact = attention(query, query, value)
+    with torch.autocast("cpu", dtype):
+        output, weights = attention(query, query, value)
+    torch.testing.assert_close(weights.float(), exact, rtol=0, atol=4 * torch.finfo(dtype).eps)
+    torch.testing.assert_close(output.float(), expected, rtol=0, atol=8 * torch.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_in_half_precision_the_layer_is_the_same_with_weights_and_folded(dtype):
+    torch.manual_seed(0)
+    layer, tokens, context = MultiHeadAttention(64, 1).to(dtype), draw(2, 1, 64).to(dtype), draw(2, 6, 64).to(dtype)
+    layer.query.weight.data *= 300
+    layer.key.weight.data *= 300  # scores above 65504
+    plain = layer(tokens, context)
+    written, weights = layer(tokens, context, return_weights=True)
+    assert plain.isfinite().all() and weights.isfinite().all()
+    rounding = {"rtol": 0, "atol": 8 * torch.finfo(dtype).eps}
+    torch.testing.assert_close(written, plain, **rounding)
+    torch.testing.assert_close(layer.folded(tokens, context), plain, **rounding)
+
+
 @both
 @pytest.mark.parametrize(
     ("leading", "queries", "keys", "dim"),
@@ -301,6 +342,18 @@ def test_with_and_without_weights_the_output_and_gradients_agree(shape):
         torch.testing.assert_close(written, fused)
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 4), (2, 1, 4), (1, 4, 4), (2, 4, 1), (2, 4, 4)], ids=str)
+@torch.no_grad()
+def test_without_gradients_the_mask_counts_too(shape):
+    torch.manual_seed(0)
+    layer, tokens, mask = MultiHeadAttention(6, 2).double(), draw(2, 4, 6), mask_of(shape)
+    query, key, value = (split_heads(part(tokens), 2) for part in (layer.query, layer.key, layer.value))
+    expected = layer.output(merge_heads(attention(query, key, value, mask[:, None])[0]))
+    torch.testing.assert_close(layer(tokens, mask=mask), expected)
+    torch.testing.assert_close(layer(tokens, mask=mask, folded=True), expected)
+    assert not torch.allclose(layer(tokens), expected)
+
+
 @pytest.mark.parametrize("gradients", [True, False])
 def test_every_projection_is_called_as_a_layer(gradients):
     layer, tokens = MultiHeadAttention(6, 2), draw(2, 4, 6, dtype=torch.float32)
@@ -424,6 +477,36 @@ def test_the_layer_refuses_masks_of_another_shape(shape):
     with pytest.raises(ValueError, match="mask") as caught:
         MultiHeadAttention(8, 2)(ones(2, 3, 8), ones(2, 5, 8), torch.ones(shape) > 0)
     assert str(tuple(shape)) in str(caught.value) and "(2, 3, 5)" in str(caught.value)
+
+
+@pytest.mark.usefixtures("either_way")
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8])
+@pytest.mark.parametrize("numbers", [[0, 2, 1], [0, -1, 0], [100, 0, 1]], ids=str)
+def test_integers_other_than_0_and_1_are_refused(dtype, numbers):
+    """[0, -10000] as numbers to be added would mean the opposite of what they mean as truth values."""
+    mask = torch.tensor(numbers).to(dtype)
+    layer = MultiHeadAttention(4, 2)
+    layer.query.register_forward_pre_hook(lambda *_: pytest.fail("computed"))
+    layer.key.register_forward_pre_hook(lambda *_: pytest.fail("computed"))
+    made = ones(1, 2, 3, 2), ones(1, 2, 3, 2)
+    for call in (
+        lambda: attention(*ones(3, 1, 3, 4), mask),
+        lambda: fused_attention(*ones(3, 1, 3, 4), mask),
+        lambda: layer(ones(1, 3, 4), mask=mask[None, None]),
+        lambda: layer.attend(ones(1, 3, 4), *made, mask[None, None]),
+    ):
+        with pytest.raises(ValueError, match=r"True where a query may attend to a key.*integers from .* mask == 0"):
+            call()
+
+
+@both
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8])
+def test_ones_and_zeros_are_a_mask(attend, dtype):
+    mask = mask_of((4, 5))
+    assert torch.equal(attend(*qkv(), mask.to(dtype)), attend(*qkv(), mask))
+    layer, tokens = MultiHeadAttention(6, 2), draw(2, 4, 6, dtype=torch.float32)
+    keep = mask_of((2, 1, 4))
+    assert torch.equal(layer(tokens, mask=keep.to(dtype)), layer(tokens, mask=keep))
 
 
 @pytest.mark.usefixtures("either_way")

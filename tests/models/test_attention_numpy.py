@@ -328,3 +328,37 @@ def test_numerical_gradient(dtype):
     before = at.copy()
     np.testing.assert_allclose(na.numerical_gradient(lambda x: (x**3).sum(), at), 3 * before**2, atol=1e-8)
     np.testing.assert_array_equal(at, before)
+
+
+@pytest.mark.parametrize("numbers", [[0, -10000, 0], [0, 2, 1], [255, 0, 1]], ids=str)
+def test_integers_other_than_0_and_1_are_refused(numbers):
+    mask, p = np.array(numbers), na.Projections.random(4)
+    for call in (
+        lambda: na.softmax(ones(2, 3), mask),
+        lambda: na.attention(*ones(3, 3, 4), mask),
+        lambda: na.multi_head_attention(ones(3, 4), ones(3, 4), p, 2, mask),
+    ):
+        with pytest.raises(ValueError, match=r"True where a query may attend.*integers from .* mask == 0"):
+            call()
+
+
+@pytest.mark.parametrize("dtype", [int, np.uint8, np.int8])
+def test_ones_and_zeros_are_a_mask(dtype):
+    scores, mask = np.array([[1.0, 2, 3], [4, 5, 6]]), np.array([[1, 0, 1], [0, 0, 1]])
+    np.testing.assert_array_equal(na.softmax(scores, mask.astype(dtype)), na.softmax(scores, mask > 0))
+
+
+@pytest.mark.parametrize("low", [-2e4, -1e30, np.finfo(np.float64).min / 4])
+def test_however_low_the_scores_are_masked_ones_are_lower(low):
+    """A row whose only admitted scores lie far below those that are masked."""
+    scores, mask = np.array([[0.0, low, low], [low, 0.0, 3.0]]), np.array([[0, 1, 1], [1, 0, 0]], bool)
+    np.testing.assert_array_equal(na.softmax(scores, mask), [[0, 0.5, 0.5], [1, 0, 0]])
+
+
+def test_in_half_precision_nothing_overflows():
+    query = (40 * np.random.default_rng(0).normal(size=(8, 64))).astype(np.float16)  # q k^T reaches 100,000
+    output, weights = na.attention(query, query, query)
+    exact = na.attention(*[query.astype(float)] * 3)
+    assert output.dtype == weights.dtype == np.float16
+    np.testing.assert_allclose(weights, exact[1], atol=1e-3)
+    np.testing.assert_allclose(output, exact[0], rtol=2e-3)

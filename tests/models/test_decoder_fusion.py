@@ -89,6 +89,28 @@ def test_places_differ_for_the_decoder():
     assert seen[0].flatten(2).std(dim=2).mean() > 1e-2
 
 
+def test_the_first_half_of_a_position_codes_the_row_and_the_second_the_column():
+    """On a grid of 2 x 3, which is not the grid of 3 x 2."""
+    model, (images, ids, mask) = small(), example(1)
+    model.scale_fusion.forward = lambda stages: torch.zeros(1, 16, 2, 3)
+    seen = []
+    model.decoder[0].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    model(images, ids, mask)
+    waves = [torch.tensor([place / 100 ** (i / 2) for i in range(4)]) for place in range(3)]  # 10000^(i / 4)
+    for token, (row, column) in enumerate([(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]):
+        expected = torch.cat([waves[row].sin(), waves[row].cos(), waves[column].sin(), waves[column].cos()])
+        torch.testing.assert_close(seen[0][0, token], expected)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_the_transformer_has_the_dropout_it_was_given(dropout):
+    model = small(dropout=dropout)
+    for layers, parts in ((model.encoder.layers, 2), (model.decoder, 3)):
+        rates = [module.p for module in layers.modules() if type(module) is nn.Dropout]
+        assert rates == [dropout] * parts * len(layers)
+    assert {module.p for module in small().modules() if type(module) is nn.Dropout} == {0.0}
+
+
 def test_scales_are_fused_on_the_grid_of_the_last_but_one():
     torch.manual_seed(3)
     fusion = ScaleFusion((4, 8, 16, 32), 6).eval()

@@ -8,9 +8,10 @@ from xattn_edu.models.masks import ConvNormReLU, check_words, predicted_masks, r
 
 
 def test_corners_stay_on_corners():
-    maps = torch.tensor([[[[0.0, 1.0], [2.0, 3.0]]]])
-    expected = torch.tensor([[[[0.0, 0.5, 1.0], [1.0, 1.5, 2.0], [2.0, 2.5, 3.0]]]])
-    torch.testing.assert_close(resize(maps, (3, 3)), expected)
+    """From 2 to 4 pixels: with corners at the corners' edges the second pixel would be 0.75, not 1."""
+    maps = torch.tensor([[[[0.0, 3.0], [6.0, 9.0]]]])
+    row = torch.arange(4.0)
+    torch.testing.assert_close(resize(maps, (4, 4)), (2 * row[:, None] + row)[None, None])
 
 
 def test_a_pixel_is_the_referents_if_that_logit_is_larger():

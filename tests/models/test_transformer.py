@@ -67,6 +67,19 @@ def test_only_pre_norm_ends_with_a_norm_unless_asked_for(pre_norm, norm):
     assert type(model.encoder.norm) is type(model.decoder.norm) is norm
 
 
+@pytest.mark.parametrize("pre_norm", [False, True])
+@pytest.mark.parametrize("final_norm", [False, True])
+def test_the_final_norm_is_the_encoders_and_the_decoders(pre_norm, final_norm):
+    model = small(pre_norm=pre_norm, final_norm=final_norm)
+    source, target = pair(model, [3, 2], 3)
+    for stack in (model.encoder, model.decoder):
+        assert type(stack.norm) is (nn.LayerNorm if final_norm else nn.Identity)
+        handle = stack.norm.register_forward_hook(lambda _, inputs, output: -2 * output)
+        changed = model(source, target)
+        handle.remove()
+        assert not torch.allclose(changed, model(source, target))
+
+
 def by_hand(model, source, target):
     """The post-norm Transformer of section 3: one sentence, one position, one head at a time."""
     state, heads, width = model.state_dict(), model.encoder.layers[0].attention.heads, model.embedding.embedding_dim
@@ -362,7 +375,8 @@ def test_what_is_no_tensor_is_refused_by_name(ids):
 
 
 def test_the_loss_takes_ids_of_32_bits():
-    next_token_loss(torch.randn(2, 3, 9), WORDS.int())
+    logits = draw(2, 3, 9)
+    assert next_token_loss(logits, WORDS.int()) == next_token_loss(logits, WORDS.long())
 
 
 @pytest.mark.usefixtures("either_way")

@@ -1,17 +1,19 @@
 """An evaluation gives the scores of one expression after the other, and can be stopped anywhere."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from helpers.miniature_refcoco import SENTENCES, miniature
 from helpers.small_segmenters import small_lavt
 
 from xattn_edu.data import refer
-from xattn_edu.measure.overlaps import Overlaps, overlaps
+from xattn_edu.measure.overlaps import Overlaps
 from xattn_edu.predict import evaluation, segmenter
-from xattn_edu.predict.evaluation import evaluate, masks_compared
+from xattn_edu.predict.evaluation import Protocol, evaluate, masks_compared
 from xattn_edu.weights import lavt_to_published
 
 
@@ -25,42 +27,28 @@ def small(tmp_path):
     return made
 
 
+@pytest.fixture
+def loaded(published, monkeypatch):
+    """The model is loaded once for all calls, which takes most of their time."""
+    monkeypatch.setattr(evaluation, "load_segmenter", lambda path, *, size, **_: replace(published, size=size))
+
+
 def settings(tokenizer_folder, **more):
     return {"check_counts": False, "tokenizer": tokenizer_folder, "size": 32, "device": "cpu", "progress": False} | more
 
 
-def nearest(mask, size):
-    """The mask's pixel at the centre of each pixel of the square, by hand."""
-    rows, columns = (((np.arange(size) + 0.5) * side / size).astype(int) for side in mask.shape)
-    return mask[rows][:, columns]
-
-
-@pytest.mark.parametrize("at", ["network", "original"])
-def test_the_scores_are_those_of_one_expression_after_the_other(
-    at, checkpoint, published, tokenizer_folder, small, tmp_path
-):
-    record, stored = evaluate(checkpoint, small.root, tmp_path / "out.json", at=at, **settings(tokenizer_folder))
+def test_a_record_says_what_was_measured_and_how(checkpoint, published, tokenizer_folder, small, tmp_path):
+    record, stored = evaluate(checkpoint, small.root, tmp_path / "out.json", **settings(tokenizer_folder))
     assert not stored and json.loads((tmp_path / "out.json").read_text()) == record
     assert not list(tmp_path.glob("*.partial"))
-    parts, items = [], refer.load(small.root, "refcoco", "val", check_counts=False)
-    for item in items:
-        logits = published.logits(published.pixels(item.image)[None], [item.sentence])
-        mask = nearest(item.mask, 32)
-        if at == "original":
-            size = item.mask.shape
-            logits, mask = torch.nn.functional.interpolate(logits, size, mode="bilinear", align_corners=True), item.mask
-        parts.append(overlaps(logits.argmax(dim=1) == 1, torch.from_numpy(mask)[None]))
-    expected = Overlaps.concatenate(parts)
-    scores = {name: score["score"] for name, score in record["scores"].items()}
-    assert scores == pytest.approx(
-        {"oIoU": expected.oiou, "mIoU": expected.miou} | {f"P@{x}": share for x, share in expected.precisions.items()}
-    )
-    assert 0 < scores["oIoU"] < 1
     count = sum(map(len, SENTENCES.values()))
     assert record["counts"] == {"expressions": count, "referents": 5, "referents_published": 3811, "images": 3}
-    assert record["run"]["compared_at"] == ("32 x 32" if at == "network" else "the image's size")
-    assert all(score["low"] <= score["score"] <= score["high"] for score in record["scores"].values())
     assert str(tmp_path) not in json.dumps(record) and tokenizer_folder not in json.dumps(record)
+    items = refer.load(small.root, "refcoco", "val", check_counts=False)
+    found = Overlaps.concatenate(masks_compared(published, items, range(len(items))))
+    for name, score in evaluation.SCORES.items():
+        assert record["scores"][name] == pytest.approx(found.interval(score, level=0.95)._asdict(), rel=1e-12)
+    assert record["interval"].startswith("95 %, ") and "score   95 % interval" in evaluation.table(record)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
@@ -77,6 +65,7 @@ def test_batches_cross_images_and_each_image_is_read_once(batch_size, published,
     assert torch.equal(Overlaps.concatenate(parts).unions, whole.unions)
 
 
+@pytest.mark.usefixtures("loaded")
 @pytest.mark.parametrize("after", [0, 1, 4])
 def test_an_interrupted_evaluation_ends_with_the_same_numbers(
     after, checkpoint, tokenizer_folder, small, tmp_path, monkeypatch
@@ -87,11 +76,11 @@ def test_an_interrupted_evaluation_ends_with_the_same_numbers(
     monkeypatch.setattr(evaluation, "SAVE_EVERY", 3)
     asked, original = [], segmenter.Segmenter.logits
 
-    def stopping(self, images, sentences):
+    def stopping(self, images, sentences, keep_sep):
         if len(asked) == after:
             raise KeyboardInterrupt
         asked.append(sentences)
-        return original(self, images, sentences)
+        return original(self, images, sentences, keep_sep)
 
     monkeypatch.setattr(segmenter.Segmenter, "logits", stopping)
     out = tmp_path / "stopped.json"
@@ -112,7 +101,8 @@ def test_an_interrupted_evaluation_ends_with_the_same_numbers(
     assert evaluate(checkpoint, small.root, out, **settings(tokenizer_folder)) == (record, True) and not asked
 
 
-def test_results_of_another_run_are_refused(checkpoint, tokenizer_folder, small, tmp_path, monkeypatch):
+@pytest.mark.usefixtures("loaded")
+def test_results_of_another_run_are_refused(checkpoint, tokenizer_folder, small, tmp_path):
     out, partial = tmp_path / "out.json", tmp_path / "out.json.partial"
     record, _ = evaluate(checkpoint, small.root, out, **settings(tokenizer_folder))
     finished = out.read_bytes()
@@ -129,14 +119,33 @@ def test_results_of_another_run_are_refused(checkpoint, tokenizer_folder, small,
         content = {"format": evaluation.FORMAT, "run": record["run"], "seconds": 1, "intersections": [1], "unions": [2]}
         holder.write_bytes(finished if holder == out else json.dumps(content).encode())
         assert "checkpoint_sha256: " in refused(other) and str(holder) in refused(other)
-        assert "compared_at: 32 x 32 there, the image's size here" in refused(at="original")
-        assert "compared_at: 32 x 32 there, 64 x 64 here" in refused(size=64)
+        for choice, shown in (
+            ({"sentences": "sent"}, "sentences: raw there, sent here"),
+            ({"keep_sep": True}, "keep_sep: False there, True here"),
+            ({"parts": "union"}, "parts: once there, union here"),
+            ({"at": "original"}, "at: network there, original here"),
+        ):
+            assert f"({shown}): " in refused(protocol=Protocol(**choice))
+        assert "settings: {'image_size': 32} there, {'image_size': 64} here" in refused(size=64)
         assert "settings: {'image_size': 32} there, {'image_size': 32, 'word_heads': 2} here" in refused(word_heads=2)
-        small.refs[0]["sentences"][0]["sent"] = "left man there"
-        small.write()
-        assert "expressions_sha256: " in refused()
-        small.refs[0]["sentences"][0]["sent"] = "left man"
-        small.write()
+        for place, key, other_value in (
+            (small.refs[0]["sentences"][0], "sent", "left man there"),
+            (small.refs[0]["sentences"][0], "raw", "Left man?"),
+            (small.instances["annotations"][0], "segmentation", [[2, 3, 8, 3, 8, 9, 2, 9]]),
+            (small.instances["annotations"][1]["segmentation"], "counts", [80]),
+        ):
+            before = place[key]
+            place[key] = other_value
+            small.write()
+            assert "expressions_sha256: " in refused()
+            place[key] = before
+            small.write()
+        for name in record["run"]:
+            less = {key: value for key, value in record["run"].items() if key != name}
+            before = holder.read_bytes()
+            holder.write_text(json.dumps(json.loads(before) | {"run": less}))
+            assert f"({name}: None there, " in refused()
+            holder.write_bytes(before)
     for text in ("", "{}", "[1]", json.dumps({"format": evaluation.FORMAT, "run": 3})):
         for holder in (out, partial):
             out.unlink(missing_ok=True)
@@ -146,15 +155,17 @@ def test_results_of_another_run_are_refused(checkpoint, tokenizer_folder, small,
                 evaluate(checkpoint, small.root, out, **settings(tokenizer_folder))
             assert holder.read_text() == text
     out.unlink(missing_ok=True)
-    partial.write_text(json.dumps({"format": evaluation.FORMAT, "run": record["run"], "seconds": 1, "unions": [2]}))
-    with pytest.raises(ValueError, match="holds no partial results .*delete it to start anew"):
-        evaluate(checkpoint, small.root, out, **settings(tokenizer_folder))
+    for name in ("seconds", "intersections", "unions"):
+        partial.write_text(json.dumps({key: value for key, value in content.items() if key != name}))
+        with pytest.raises(ValueError, match="holds no partial results .*delete it to start anew"):
+            evaluate(checkpoint, small.root, out, **settings(tokenizer_folder))
 
 
-def test_evaluation_says_before_any_work_what_is_wrong(checkpoint, tokenizer_folder, small, tmp_path, monkeypatch):
+def test_evaluation_says_before_any_work_what_is_wrong(
+    checkpoint, published, tokenizer_folder, small, tmp_path, monkeypatch
+):
     monkeypatch.setattr(evaluation, "load_segmenter", lambda *_, **__: pytest.fail("the model was loaded"))
     for more, error, says in (
-        ({"at": "middle"}, ValueError, '"network" or "original" size, given \'middle\''),
         ({"batch_size": 0}, ValueError, "batch_size is 1 at least"),
         ({"dataset": "coco"}, ValueError, "a dataset is one of"),
         ({"split": "test"}, ValueError, "has the splits train, val, testA, testB"),
@@ -165,16 +176,108 @@ def test_evaluation_says_before_any_work_what_is_wrong(checkpoint, tokenizer_fol
             evaluate(checkpoint, small.root, tmp_path / "out.json", **settings(tokenizer_folder, **more))
     with pytest.raises(FileNotFoundError, match="is not a folder: make it first"):
         evaluate(checkpoint, small.root, tmp_path / "none" / "out.json", **settings(tokenizer_folder))
+    for ref in small.refs[:2]:
+        del ref["sentences"][0]["raw"]
+    small.write()
+    items = refer.load(small.root, "refcoco", "val", check_counts=False)
+    for call in (
+        lambda: evaluate(checkpoint, small.root, tmp_path / "out.json", **settings(tokenizer_folder)),
+        lambda: next(masks_compared(published, items, range(8))),
+    ):
+        with pytest.raises(ValueError, match="2 of 8 sentences lack 'raw'.*`xattn convert-refer`.*--sentences sent"):
+            call()
     assert not list(tmp_path.glob("*.json*"))
+
+
+@pytest.mark.parametrize(
+    ("choice", "says"),
+    [
+        ({"sentences": "tokens"}, "sentences must be one of raw, sent, given 'tokens'"),
+        ({"keep_sep": "no"}, "keep_sep must be True or False, given 'no'"),
+        ({"parts": "sum"}, "parts must be one of once, union, given 'sum'"),
+        ({"at": "middle"}, "at must be one of network, original, given 'middle'"),
+    ],
+)
+def test_a_protocol_has_no_other_choices(choice, says):
+    with pytest.raises(ValueError, match=says):
+        Protocol(**choice)
+
+
+@pytest.mark.usefixtures("loaded")
+def test_the_time_of_interrupted_calls_is_counted(checkpoint, tokenizer_folder, small, tmp_path, monkeypatch):
+    """A batch takes ten seconds. The first call stops after one batch of two, the second does the other three."""
+    clock, left, original = [0.0], [1], segmenter.Segmenter.logits
+
+    def slow(*given):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        clock[0] += 10
+        return original(*given)
+
+    monkeypatch.setattr(evaluation, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    monkeypatch.setattr(segmenter.Segmenter, "logits", slow)
+    out = tmp_path / "out.json"
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(checkpoint, small.root, out, **settings(tokenizer_folder, batch_size=2))
+    clock[0], left[0] = 1000.0, 3  # the pause does not count
+    assert evaluate(checkpoint, small.root, out, **settings(tokenizer_folder, batch_size=2))[0]["seconds"] == 40
+
+
+@pytest.mark.usefixtures("loaded")
+@pytest.mark.parametrize("when", ["first batch", "last batch", "record"])
+def test_two_evaluations_at_once_end_with_one_record(when, checkpoint, tokenizer_folder, small, tmp_path, monkeypatch):
+    """While the first one computes, or before it writes its record, another process does all of it."""
+    monkeypatch.setattr(evaluation, "SAVE_EVERY", 3)
+    out, calls, others = tmp_path / "out.json", [], []
+    straight, _ = evaluate(checkpoint, small.root, tmp_path / "straight.json", **settings(tokenizer_folder))
+    logits, write_record = segmenter.Segmenter.logits, evaluation._record
+
+    def other_process():
+        if not others:
+            others.append(None)
+            others[0] = evaluate(checkpoint, small.root, out, **settings(tokenizer_folder, batch_size=2))
+
+    def one_batch(*given):
+        calls.append(given)
+        if (when, len(calls)) in (("first batch", 1), ("last batch", 5)):  # of 2 + 1, 2 + 1 and 2
+            other_process()
+        return logits(*given)
+
+    def last_step(*given):
+        if when == "record":
+            other_process()
+        return write_record(*given)
+
+    monkeypatch.setattr(segmenter.Segmenter, "logits", one_batch)
+    monkeypatch.setattr(evaluation, "_record", last_step)
+    record, stored = evaluate(checkpoint, small.root, out, **settings(tokenizer_folder, batch_size=2))
+    assert not stored and json.loads(out.read_text()) == record
+    for one in (record, others[0][0]):
+        assert (one["run"], one["counts"], one["scores"]) == tuple(straight[key] for key in ("run", "counts", "scores"))
+    assert sorted(path.name for path in tmp_path.glob("*json*")) == ["out.json", "straight.json"]
+
+
+def test_a_partial_file_that_goes_away_while_it_is_read_is_none(tmp_path, monkeypatch):
+    """Another process finishes between the look and the reading."""
+    partial = tmp_path / "out.json.partial"
+    partial.write_text("{}")
+
+    def gone(path):
+        path.unlink()
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(Path, "read_bytes", gone)
+    assert evaluation._read(partial) is None
 
 
 def test_too_little_memory_is_said_and_nothing_is_lost(checkpoint, tokenizer_folder, small, tmp_path, monkeypatch):
     original = segmenter.Segmenter.logits
 
-    def small_memory(self, images, sentences):
-        if "the grey dog" in sentences:
+    def small_memory(self, images, sentences, keep_sep):
+        if "The Grey Dog" in sentences:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB\nand more")
-        return original(self, images, sentences)
+        return original(self, images, sentences, keep_sep)
 
     monkeypatch.setattr(segmenter.Segmenter, "logits", small_memory)
     with pytest.raises(ValueError, match="the memory of cpu is too small for 2 images at a time"):

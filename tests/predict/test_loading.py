@@ -227,6 +227,24 @@ def test_a_setting_that_no_tensor_shows_is_noticed():
         assert torch.equal(torch.get_rng_state(), state)  # nothing is drawn: a notebook's numbers stay
 
 
+def test_numbers_of_numpy_and_torch_in_a_description():
+    """They become Python's before the model is stored: JSON has no others."""
+    good = referring.describe("lavt", REFERRING_SIZES["ci"], 247)
+    encoder = good.arguments["image_encoder"]
+    numbers = encoder | {"width": np.int64(encoder["width"]), "window": torch.tensor(encoder["window"])}
+    given = {"arguments": good.arguments | {"image_encoder": numbers}, "length": np.int64(good.length)}
+    given |= {"mean": torch.tensor(good.mean, dtype=torch.float64), "image_size": np.int32(good.image_size)}
+    assert replace(good, **given) == good and replace(good, **given).metadata() == good.metadata()
+    for wrong in (
+        {"length": 20.0},
+        {"image_size": True},
+        {"mean": ("0", "0", "0")},
+        {"arguments": {"a": {"b": object()}}},
+    ):
+        with pytest.raises(TypeError):
+            replace(good, **wrong)
+
+
 def test_own_weights_whose_description_is_wrong_are_refused(tmp_path):
     path, network = store_own(tmp_path)
     with pytest.raises(ValueError, match="window is for published checkpoints: .* says itself what its model needs"):

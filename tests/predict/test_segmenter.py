@@ -63,6 +63,16 @@ def test_a_blank_sentence_of_a_data_set_is_cls_and_sep(published):
     assert torch.equal(mask[[0, 2]], published.tokenizer(["the man", "a"], 20)[1])
 
 
+def test_a_long_sentence_keeps_sep_or_is_cut_where_it_is(published):
+    long, short = "the left man in red " * 4, "the man"
+    (ids, mask), (cut, cut_mask) = (published.ids([long, short], keep_sep) for keep_sep in (True, False))
+    words = long.split()
+    assert published.tokenizer.tokens(ids[0]) == ["[CLS]", *words[:18], "[SEP]"]
+    assert published.tokenizer.tokens(cut[0]) == ["[CLS]", *words[:19]]
+    assert torch.equal(ids[1], cut[1]) and torch.equal(mask, cut_mask) and mask[0].all()
+    assert published.tokenizer.tokens(published.ids([" ".join(words[:18])], False)[0][0])[-1] == "[SEP]"  # 20 pieces
+
+
 def test_a_sentence_is_tokenised_once(published, monkeypatch):
     seen, encode = [], type(published.tokenizer).encode
     monkeypatch.setattr(

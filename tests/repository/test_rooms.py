@@ -16,12 +16,14 @@ PACKAGE = Path(__file__).parents[2] / "xattn_edu"
 
 # From the bottom up. A module may import its own room and the floors below its own; rooms on one floor stay apart.
 FLOORS = (
-    ("shapes", "files", "fonts", "machine"),
+    ("shapes", "files", "fonts"),
+    ("machine",),
     ("models", "data"),
     ("training", "measure", "weights"),
     ("experiments", "exercises", "homework", "plots", "interactive"),
-    ("predict",),
+    ("predict", "doctor"),
     ("cli",),
+    ("__main__",),
     ("__init__",),  # what `import xattn_edu` offers; the library itself imports from the rooms
 )
 MODELS_MAY_IMPORT = {"models", "shapes"}

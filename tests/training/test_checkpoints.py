@@ -1,7 +1,13 @@
 """A training that was interrupted ends with the same bits; a checkpoint that is damaged or another run's is refused."""
 
+import errno
 import functools
-import resource
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -64,12 +70,13 @@ def test_finished_run_comes_back_at_once(tmp_path):
         ({"learning_rate": 1e-3}, "learning_rate: 0.005 there, 0.001 here"),
         ({"epochs": 4}, "epochs: 3 there, 4 here"),
         ({"seed": 1}, "seed: 0 there, 1 here"),
-        ({"augment": None}, "augment: noise there, None here"),
+        ({"augment": None}, r"augment: helpers.small_runs.noise there, None here"),
         ({"loss": functools.partial(F.cross_entropy, label_smoothing=0.1)}, "label_smoothing=0.1"),
         ({"model": {"heads": 4}}, r"blocks.0.attention.heads: 2 there, 4 here"),
         ({"model": {"width": 32}}, "there, 32 here"),
         ({"model": {"stochastic_depth": 0.1}}, "blocks.1.drop.rate: 0.3 there, 0.1 here"),
-        ({"data": {"seed": 1}}, "data: 53 samples, checksum"),
+        ({"data": {"seed": 1}}, "data: 53 samples, .*TensorDataset.*tensor 53 torch.int64"),
+        ({"accumulate": 2}, "accumulate: 1 there, 2 here"),
     ],
 )
 def test_another_run_is_refused(tmp_path, change, named):
@@ -118,10 +125,11 @@ def test_full_disk_keeps_the_checkpoint_before(tmp_path):
         train(small_model(), small_set(), **RUN | {"augment": interrupted(noise, 8)}, checkpoint=path)
     before = path.read_bytes()
     assert len(before) > 4096
+    resource = pytest.importorskip("resource")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
     try:
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match=f"too large: '{path}'"):
             train(small_model(), small_set(), **RUN, checkpoint=path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -144,6 +152,94 @@ def test_checkpoint_at_the_end_of_an_epoch_has_its_row(tmp_path):
 def test_checkpoint_must_be_a_file(tmp_path):
     with pytest.raises(ValueError, match="is a folder"):
         train(small_model(), small_set(), **RUN, checkpoint=tmp_path)
+
+
+def test_a_read_only_folder_is_noticed_before_any_work(tmp_path, monkeypatch):
+    def read_only(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("builtins.open", read_only)
+    with pytest.raises(ValueError, match="cannot be written.*Read-only file system.*run.safetensors"):
+        train(small_model(), small_set(), **RUN | {"augment": None}, checkpoint=tmp_path / "run.safetensors")
+
+
+def test_home_and_long_names(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    name = "가" * 80 + ".safetensor"  # 251 bytes
+    run = {"epochs": 1, "device": "cpu", "progress": False}
+    train(nn.Linear(4, 2), blobs_for_chance(), **run, checkpoint=f"~/{name}")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_clock_that_is_set_back_is_not_looked_at(tmp_path, monkeypatch):
+    now = iter(range(10**9, 0, -3600))
+    monkeypatch.setattr(time, "time", lambda: float(next(now)))
+    history = train(small_model(), small_set(), **RUN, checkpoint=tmp_path / "run.safetensors")
+    assert 0 < history["seconds"][0] < history["seconds"][1] < history["seconds"][2] < 3600
+
+
+def test_a_checkpoint_of_an_older_version_says_so(tmp_path):
+    path = tmp_path / "run.safetensors"
+    train(nn.Linear(4, 2), blobs_for_chance(), epochs=1, progress=False, checkpoint=path)
+    path.write_bytes(path.read_bytes().replace(b"training 3", b"training 2"))
+    with pytest.raises(ValueError, match="another version of xattn_edu.*training 2.*delete it"):
+        train(nn.Linear(4, 2), blobs_for_chance(), epochs=1, progress=False, checkpoint=path)
+
+
+RUNNING = """
+import sys
+import torch
+from helpers.small_runs import RUN, noise, small_model, small_set, state
+from xattn_edu.training.loop import train
+
+torch.set_num_threads(1)
+model = small_model()
+print("begins", flush=True)
+train(model, small_set(), **RUN | {"epochs": 30}, checkpoint=sys.argv[1], checkpoint_every=1, progress=False)
+torch.save(state(model), sys.argv[2])
+"""
+
+
+def running(*arguments):
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-c", RUNNING, *map(str, arguments)]
+    return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT], ids=lambda number: number.name)
+def test_a_signal_ends_it_promptly_and_the_same_bits_come_out(tmp_path, number):
+    """The checkpoint is whole wherever the signal comes, and the next run clears what was left half written."""
+    (folder := tmp_path / "run").mkdir()
+    path, straight = folder / "run.safetensors", small_model()
+    train(straight, small_set(), **RUN | {"epochs": 30})
+    for wait in (0.3, 1.0):
+        process = running(path, tmp_path / "never.pt")
+        process.stdout.readline()
+        deadline = time.monotonic() + 300
+        while not path.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(wait)
+        process.send_signal(number)
+        process.communicate(timeout=30)
+        assert process.returncode != 0 and path.exists()
+    process = running(path, tmp_path / "weights.pt")
+    process.communicate(timeout=500)
+    assert process.returncode == 0 and equal(torch.load(tmp_path / "weights.pt"), state(straight))
+    assert [left.name for left in folder.iterdir()] == [path.name]
+
+
+@pytest.mark.slow
+def test_two_of_the_same_command_at_once(tmp_path):
+    (folder := tmp_path / "run").mkdir()
+    path = folder / "run.safetensors"
+    both = [running(path, tmp_path / f"{number}.pt") for number in range(2)]
+    for process in both:
+        process.communicate(timeout=500)
+    assert [process.returncode for process in both] == [0, 0]
+    assert equal(torch.load(tmp_path / "0.pt"), torch.load(tmp_path / "1.pt"))
+    assert [left.name for left in folder.iterdir()] == [path.name]
 
 
 def test_a_header_changed_by_hand_is_refused(tmp_path):

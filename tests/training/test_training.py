@@ -30,7 +30,6 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset, TensorDataset
 
 from xattn_edu.data.batches import epoch_batches
-from xattn_edu.files import write_atomically
 from xattn_edu.machine import seed_from
 from xattn_edu.measure.accuracy import accuracy
 from xattn_edu.training.history import History
@@ -58,6 +57,21 @@ def test_history_is_the_mean_over_samples_not_over_batches():
     assert history["loss"][0] == pytest.approx(F.cross_entropy(logits, data.tensors[1]).item(), rel=1e-5)
     assert history["accuracy"][0] == pytest.approx((logits.argmax(1) == data.tensors[1]).float().mean().item())
     assert history["step"] == [3]
+
+
+def test_all_parameters_follow_the_schedule():
+    """Several steps by hand: the rate of biases and norms rises and falls as that of the matrices does."""
+    data, model, by_hand = small_set(8), small_model(stochastic_depth=0.0), small_model(stochastic_depth=0.0)
+    train(model, data, epochs=6, batch_size=8, learning_rate=1e-2, warmup=0.5, clip=None, device="cpu")
+    optimizer = adamw(by_hand, 1e-2, 0.05)
+    for step in range(6):
+        indices = epoch_batches(8, 8, seed=0, epoch=step)[0]
+        F.cross_entropy(by_hand(data.tensors[0][indices]), data.tensors[1][indices]).backward()
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-2 * cosine_schedule(step, 6, 0.5)
+        optimizer.step()
+        optimizer.zero_grad()
+    assert equal(state(model), state(by_hand))
 
 
 def test_one_step_is_adamw_with_clipped_gradient():
@@ -121,6 +135,55 @@ def test_divergence_is_named():
         train(small_model(), small_set(), **RUN | {"augment": lambda images: images * math.nan})
 
 
+@pytest.mark.parametrize("parts", [2, 3, 8])
+def test_a_batch_in_parts_trains_like_the_whole_batch(parts):
+    """53 samples: parts of 3, 3 and 2 samples, and in the last batch of 5 of 2, 2 and 1; chance in `augment` too."""
+    whole, cut = small_model(stochastic_depth=0.0), small_model(stochastic_depth=0.0)
+    history = train(whole, small_set(), **RUN)
+    sizes = []
+    cut.register_forward_hook(lambda _, inputs, __: sizes.append(len(inputs[0])))
+    again = train(cut, small_set(), **RUN, accumulate=parts)
+    expected = {2: [4, 4], 3: [3, 3, 2], 8: [1] * 8}[parts]
+    assert sizes[1 : 1 + len(expected)] == expected and sum(sizes[1:]) == 3 * 53  # the first is of `check_data`
+    for name, tensor in state(whole).items():
+        if not name.endswith("key.bias"):  # the loss does not depend on it, and AdamW makes steps of the rounding
+            torch.testing.assert_close(tensor, state(cut)[name], atol=1e-6, rtol=0)
+    for row, other in zip(without_times(history), without_times(again), strict=True):
+        assert row == pytest.approx(other, rel=1e-5)
+
+
+class RootAtZero(nn.Module):
+    """Its loss is finite, and the derivative is not: that of a square root at 0, from a step on."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self.weight, self.steps = nn.Parameter(torch.ones(())), steps
+
+    def forward(self, x):
+        self.steps -= 1
+        return self.weight + (0 * self.weight).sqrt() if self.steps < 0 else self.weight * x.mean()
+
+
+@pytest.mark.parametrize("clip", [None, 1.0])
+@pytest.mark.parametrize(("steps", "epoch"), [(7, 2), (2, 1), (5, 2)])  # the last step; before a checkpoint
+def test_a_gradient_that_is_no_number_is_never_kept(tmp_path, clip, steps, epoch):
+    """4 steps an epoch, and a checkpoint every 3 steps."""
+    data = TensorDataset(torch.ones(8, 1), torch.ones(8))
+    path = tmp_path / "run.safetensors"
+    run = {"epochs": 2, "batch_size": 2, "loss": first_of, "clip": clip, "device": "cpu", "progress": False}
+    with pytest.raises(FloatingPointError, match=f"weight is not finite in epoch {epoch}.*derivative"):
+        train(RootAtZero(steps), data, **run, checkpoint=path, checkpoint_every=3)
+    if path.exists():
+        from safetensors.torch import load_file
+
+        kept = {name: tensor for name, tensor in load_file(path).items() if name != "totals"}  # no accuracy here: NaN
+        assert all(tensor.isfinite().all() for tensor in kept.values())
+
+
+def first_of(output, target):
+    return output + 0 * target.sum()
+
+
 # --- the pieces
 
 
@@ -178,28 +241,6 @@ def test_same_seed_same_bits_another_seed_other_bits():
     assert not equal(results[0][0], results[2][0])
 
 
-def test_write_atomically_does_not_touch_the_old_file(tmp_path):
-    """Whoever has the old file open goes on reading the old file: it was replaced, not written over."""
-    write_atomically(tmp_path / "file", b"old")
-    with open(tmp_path / "file", "rb") as reader:
-        write_atomically(tmp_path / "file", b"new")
-        assert reader.read() == b"old"
-    assert (tmp_path / "file").read_bytes() == b"new"
-
-
-def test_write_atomically_leaves_the_old_file_when_it_fails(tmp_path, monkeypatch):
-    write_atomically(tmp_path / "file", b"old")
-
-    def full(_):
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
-        patch.setattr(os, "fsync", full)
-        write_atomically(tmp_path / "file", b"new")
-    assert (tmp_path / "file").read_bytes() == b"old"
-    assert [file.name for file in tmp_path.iterdir()] == ["file"]
-
-
 # --- bad input
 
 
@@ -207,8 +248,9 @@ def test_write_atomically_leaves_the_old_file_when_it_fails(tmp_path, monkeypatc
     ("change", "named"),
     [
         ({"epochs": 0}, "epochs.*0"),
-        ({"epochs": 1.5}, "epochs.*1.5"),
         ({"batch_size": 0}, "batch_size.*0"),
+        ({"accumulate": 0}, "accumulate must be 1 to 8, given 0"),
+        ({"accumulate": 9}, "accumulate must be 1 to 8, given 9"),
         ({"learning_rate": 0.0}, "learning_rate"),
         ({"learning_rate": math.nan}, "learning_rate"),
         ({"weight_decay": -1.0}, "weight_decay"),
@@ -218,6 +260,8 @@ def test_write_atomically_leaves_the_old_file_when_it_fails(tmp_path, monkeypatc
         ({"evaluate_every": 0}, "evaluate_every"),
         ({"checkpoint_every": 0}, "checkpoint_every"),
         ({"checkpoint": "no/such/folder/run.safetensors"}, "folder.*no/such/folder"),
+        ({"checkpoint": "~nobody-has-this-name/run.safetensors"}, "~nobody.*write the whole path"),
+        ({"checkpoint": "x" * 256}, "256 bytes long"),
         ({"device": "tpu"}, "'tpu'"),
     ],
 )
@@ -227,6 +271,32 @@ def test_bad_arguments_before_any_work(change, named):
     with pytest.raises(ValueError, match=named):
         train(model, small_set(), **RUN | {"augment": interrupted(noise, 0)} | change)
     assert equal(before, state(model))
+
+
+@pytest.mark.parametrize("name", ["epochs", "batch_size", "accumulate", "seed", "evaluate_every", "checkpoint_every"])
+@pytest.mark.parametrize("wrong", [3.0, "3", True, torch.tensor([3, 3])])
+def test_counts_and_seeds_are_whole_numbers(name, wrong):
+    with pytest.raises(TypeError, match=f"{name} must be an int"):
+        train(small_model(), small_set(), **RUN | {"augment": interrupted(noise, 0), name: wrong})
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "weight_decay", "warmup", "clip"])
+@pytest.mark.parametrize("wrong", ["0.1", True, np.array([0.1, 0.1])])
+def test_rates_are_numbers(name, wrong):
+    with pytest.raises(TypeError, match=f"{name} must be a number"):
+        train(small_model(), small_set(), **RUN | {"augment": interrupted(noise, 0), name: wrong})
+
+
+def test_numbers_of_numpy_and_torch_are_numbers(tmp_path):
+    """The same bits, and the same run of the same checkpoint."""
+    plain, other, path = small_model(), small_model(), tmp_path / "run.safetensors"
+    run = {"epochs": 2, "batch_size": 8, "learning_rate": 0.5**7, "warmup": 0.25, "clip": 1.0, "seed": 3}
+    kinds = [np.int64, torch.tensor, np.float32, torch.tensor, np.float64, np.uint8]
+    train(plain, small_set(), **run, augment=noise)
+    given = {name: kind(number) for (name, number), kind in zip(run.items(), kinds)}
+    train(other, small_set(), **given, augment=noise, checkpoint=path, checkpoint_every=np.int64(3))
+    assert equal(state(plain), state(other))
+    train(small_model(), small_set(), **run, augment=interrupted(noise, 0), checkpoint=path)
 
 
 def test_bad_data_and_models():

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset, default_collate
 
-from xattn_edu.machine import seed_from
+from xattn_edu.machine import check_seed, seed_from
 
 
 class Samples(Protocol):
@@ -18,7 +18,7 @@ class Samples(Protocol):
 
 def epoch_batches(samples: int, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
     """The batches of an epoch: every index below `samples` once, shuffled by (seed, epoch); the last may be smaller."""
-    generator = torch.Generator().manual_seed(seed_from(seed, "epoch", epoch))
+    generator = torch.Generator().manual_seed(seed_from(check_seed(seed), "epoch", epoch))
     return list(torch.randperm(samples, generator=generator).split(batch_size))
 
 

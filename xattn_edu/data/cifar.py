@@ -13,6 +13,8 @@ import numpy as np
 from einops import rearrange
 from numpy import ndarray
 
+from xattn_edu.files import expanded
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -71,7 +73,7 @@ def load(split: str, folder: str | Path | None = None, *, complete: bool = True)
     given = folder or os.environ.get(ENVIRONMENT)
     if not given:
         raise ValueError(f"CIFAR-10 does not come with the course: {REMEDY}, then set {ENVIRONMENT} to its folder")
-    where = Path(given).expanduser()
+    where = expanded(given)
     if (where / "cifar-10-batches-bin").is_dir():
         where /= "cifar-10-batches-bin"
     for name in FILES[split]:  # all are there before one is read

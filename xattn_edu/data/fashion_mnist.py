@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy import ndarray
 
+from xattn_edu.files import expanded
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -101,7 +103,7 @@ def full_available(folder: str | Path | None = None) -> bool:
 
 
 def _full_folder(folder: str | Path | None) -> Path:
-    return Path(folder or os.environ.get(ENVIRONMENT) or FULL_FOLDER).expanduser()
+    return expanded(folder or os.environ.get(ENVIRONMENT) or FULL_FOLDER)
 
 
 def _subset_checksums(remedy: str) -> dict[str, str]:

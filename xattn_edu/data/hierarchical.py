@@ -19,7 +19,7 @@ from einops import rearrange, repeat
 from numpy import ndarray
 from numpy.random import Generator, SeedSequence, default_rng
 
-from xattn_edu.shapes import check_choice
+from xattn_edu.shapes import check_choice, whole_number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -180,12 +180,8 @@ def _standardised(images: ndarray, mean: float, deviation: float) -> "Tensor":
 def _draw(block: Callable[[Generator], tuple[ndarray, ...]], split: str, count: int, seed: int) -> list[ndarray]:
     """The first `count` images of the stream (split, seed), each column of the blocks joined."""
     check_choice("split", split, SPLITS)
-    for name, value, least in (("count", count, 1), ("seed", seed, 0)):
-        if not isinstance(value, int | np.integer) or isinstance(value, bool):
-            raise TypeError(f"{name} must be an int, given {value!r}: write {name}=int(...) if it is a whole number")
-        if value < least:
-            raise ValueError(f"{name} must be {least} or more, given {value}")
-    blocks = range((int(count) - 1) // BLOCK + 1)
-    streams = (SeedSequence(int(seed), spawn_key=(SPLITS.index(split), number)) for number in blocks)
+    count, seed = whole_number("count", count, 1), whole_number("seed", seed, 0)
+    blocks = range((count - 1) // BLOCK + 1)
+    streams = (SeedSequence(seed, spawn_key=(SPLITS.index(split), number)) for number in blocks)
     columns = zip(*(block(default_rng(stream)) for stream in streams))
     return [np.concatenate(column)[:count] for column in columns]

@@ -28,7 +28,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy import ndarray
@@ -37,6 +37,7 @@ from pycocotools import mask as coco_mask
 
 from xattn_edu.data.plain_pickle import read_plain_pickle
 from xattn_edu.files import check_folder_of, write_atomically
+from xattn_edu.shapes import check_choice
 
 PUBLISHED = {
     ("refcoco", "unc"): {"train": 42_404, "val": 3_811, "testA": 1_975, "testB": 1_810},
@@ -55,13 +56,15 @@ SIDE = 4096  # pixels; COCO's images have at most 640. Nothing larger is decoded
 OUTLINE = 2**20  # pixels around all parts of a polygon: pycocotools walks along them in steps of a fifth
 
 Kind = TypeVar("Kind")
+Parts = Literal["union", "once"]  # pixels that any part of a referent covers, or those that exactly one covers
 
 
 class Sentence(NamedTuple):
-    """One phrase for a referent, in lower case and without punctuation, as the data sets have it ("sent")."""
+    """One phrase for a referent, in the two forms of the data sets."""
 
     sent_id: int
-    text: str
+    text: str  # "sent": in lower case, without punctuation
+    raw: str | None = None  # as people typed it; None if the file lacks it
 
 
 @dataclass(frozen=True)
@@ -78,9 +81,9 @@ class Referent:
     width: int
     segmentation: Any  # as in COCO, already checked: see `mask`
 
-    def mask(self) -> ndarray:
-        """(height, width) bool, True on the object."""
-        return mask(self.segmentation, self.height, self.width)
+    def mask(self, parts: Parts = "union") -> ndarray:
+        """(height, width) bool, True on the object; `parts` as in the function `mask`."""
+        return mask(self.segmentation, self.height, self.width, parts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,9 +124,9 @@ class ReferringExpressions:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> Expression:
-        referent, (sent_id, text) = self.pairs[index]
+        referent, sentence = self.pairs[index]
         image = _image(self.images / referent.file_name, referent.height, referent.width)
-        return Expression(text, image, referent.mask(), referent.ref_id, sent_id, referent.image_id)
+        return Expression(sentence.text, image, referent.mask(), referent.ref_id, sentence.sent_id, referent.image_id)
 
 
 class Count(NamedTuple):
@@ -186,8 +189,10 @@ def counts(root: str | Path, dataset: str, split_by: str | None = None) -> dict[
     return {split: Count(found.count(split), published) for split, published in splits.items()}
 
 
-def convert(root: str | Path, dataset: str, split_by: str, out: str | Path) -> None:
+def convert(root: str | Path, dataset: str, split_by: str, out: str | Path) -> int:
     """Write refs and the instances they need, all splits, as one JSON file that `load` takes for `root`.
+
+    Returns the number of sentences without their raw form: 0, unless `root` is a file of an earlier version.
 
     The file is written whole or not at all, and only if everything in it is sound. It is laid out as the published ones
     (refs, images, annotations), without what is not used here. Raises as `load`; images are not needed.
@@ -202,33 +207,46 @@ def convert(root: str | Path, dataset: str, split_by: str, out: str | Path) -> N
         size = {"height": ref.height, "width": ref.width}
         images[ref.image_id] = {"id": ref.image_id, "file_name": ref.file_name} | size
         annotations[ref.ann_id] = {"id": ref.ann_id, "image_id": ref.image_id, "segmentation": ref.segmentation}
-        sentences = [{"sent_id": sent_id, "sent": text} for sent_id, text in ref.sentences]
+        sentences = [
+            {"sent_id": sent_id, "sent": text} | ({} if raw is None else {"raw": raw})
+            for sent_id, text, raw in ref.sentences
+        ]
         ids = {"ref_id": ref.ref_id, "ann_id": ref.ann_id, "image_id": ref.image_id}
         refs.append(ids | {"split": ref.split, "sentences": sentences})
     content = {"format": FORMAT, "dataset": dataset, "split_by": split_by, "refs": refs}
     content |= {"images": list(images.values()), "annotations": list(annotations.values())}
     write_atomically(out, json.dumps(content).encode())
+    return sum(sentence.raw is None for ref in referents for sentence in ref.sentences)
 
 
-def mask(segmentation: Any, height: int, width: int) -> ndarray:
-    """(height, width) bool, True on the object, from a COCO segmentation: the union of its parts.
+def mask(segmentation: Any, height: int, width: int, parts: Parts = "union") -> ndarray:
+    """(height, width) bool, True on the object, from a COCO segmentation.
 
     `segmentation` is a list of polygons [x0, y0, x1, y1, ...], drawn by pycocotools, as in the published scores; or run
     lengths {"size": [height, width], "counts": ...} down the columns, background first, as a list or as COCO's string.
     No polygon, or polygons that hold no pixel's centre, give an empty mask. An empty union has an IoU of 0, see
-    `measure.overlaps.Overlaps`. Raises ValueError for run lengths that do not fill the image, and for polygons of fewer
-    than three points or more than the image's size outside it.
+    `measure.overlaps.Overlaps`.
+
+    `parts` "union" makes all pixels of all polygons True. "once" makes those True that exactly one polygon covers, so
+    that an overlap of two is background: the published scores of LAVT and others have such targets.
+
+    Raises ValueError for another `parts`, for run lengths that do not fill the image, and for polygons of fewer than
+    three points or more than the image's size outside it. A polygon of two points covers no pixel; it is accepted
+    beside others.
     """
+    check_choice("parts", parts, ("union", "once"))
     _check_size(height, width)
     segmentation = _checked_segmentation(segmentation, height, width)
-    if segmentation == []:
-        return np.zeros((height, width), bool)
-    if isinstance(segmentation, list):
-        union = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-        segmentation = {"size": [height, width], "counts": union["counts"].decode()}
-    runs = _runs(segmentation, height, width)
-    column_wise = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
-    return np.ascontiguousarray(column_wise.reshape(width, height).T)
+    if isinstance(segmentation, dict):
+        parts_runs = [_runs(segmentation, height, width)]
+    else:
+        drawn = coco_mask.frPyObjects(segmentation, height, width) if segmentation else []
+        parts_runs = [_unpacked(polygon["counts"].decode()) for polygon in drawn]
+    changes = np.zeros(height * width + 1, np.int64)
+    for runs in parts_runs:
+        np.add.at(changes, np.cumsum(runs), np.resize([1, -1], len(runs)))  # after background +1, after the object -1
+    covered = np.cumsum(changes[:-1]).reshape(width, height).T
+    return np.ascontiguousarray(covered == 1 if parts == "once" else covered > 0)
 
 
 # --- the files
@@ -323,7 +341,11 @@ class _Source(NamedTuple):
                     raise ValueError(f"'split' should be one of {', '.join(splits)}, found {_shown(split)}")
                 sentences = []
                 for item in _field(ref, "sentences", list):
-                    sentence = Sentence(_field(item, "sent_id", int), _field(item, "sent", str))
+                    sentence = Sentence(
+                        _field(item, "sent_id", int),
+                        _field(item, "sent", str),
+                        _field(item, "raw", str) if "raw" in item else None,
+                    )
                     # a thousand refs can share one list of a million sentences, in a small pickle
                     _add_new(sent_ids, "sent_id", sentence.sent_id)
                     sentences.append(sentence)
@@ -414,6 +436,8 @@ def _checked_segmentation(segmentation: Any, height: int, width: int) -> Any:
         return {"size": [height, width], "counts": segmentation["counts"]}
     if type(segmentation) is not list or any(type(polygon) is not list for polygon in segmentation):
         raise ValueError(f"'segmentation' should be a list of polygons or run lengths, found {_shown(segmentation)}")
+    # pycocotools, hence the published reader, draws a polygon of two points beside others as nothing.
+    segmentation = [polygon for polygon in segmentation if len(polygon) != 4] or segmentation
     around = 0.0
     for polygon in segmentation:
         if len(polygon) < 6 or len(polygon) % 2 or any(type(value) not in (int, float) for value in polygon):

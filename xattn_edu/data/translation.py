@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
-from xattn_edu.shapes import check_choice, shaped
+from xattn_edu.shapes import check_choice, shaped, whole_number
 
 PAD, START, END = 0, 1, 2
 SPLITS = ("train", "validation", "test")
@@ -266,11 +266,11 @@ def pairs(split: str, size: int, seed: int = 0, formats: Sequence[str] = FORMATS
     training, in any format: one in twenty is for testing, one for validation. The same (split, seed, formats) gives
     the same pairs, and a longer list begins with the shorter one. Formats, dates, and numbers of 1 to 9 digits are
     drawn with equal chances; a pair that was drawn before is dropped, so there are few short numbers.
-    Raises ValueError for an unknown split or format, and for more pairs than there are.
+    Raises ValueError for an unknown split or format, a size below 1, and for more pairs than there
+    are; TypeError for a size or seed that is no int.
     """
     check_choice("split", split, SPLITS)
-    if not isinstance(size, int) or size < 1:
-        raise ValueError(f"size must be a whole number of pairs, 1 or more, given {size!r}")
+    size, seed = whole_number("size", size, 1), whole_number("seed", seed)
     formats = [formats] if isinstance(formats, str) else list(formats)
     if not formats or (unknown := [name for name in formats if name not in FORMATS]):
         raise ValueError(f"no format {unknown if formats else 'given'}: choose among {', '.join(FORMATS)}")

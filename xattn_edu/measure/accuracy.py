@@ -5,6 +5,7 @@ from torch import nn
 
 from xattn_edu.data.batches import Samples, take
 from xattn_edu.models.layers import evaluating
+from xattn_edu.shapes import whole_number
 
 
 @torch.no_grad()
@@ -13,20 +14,19 @@ def accuracy(model: nn.Module, test_set: Samples, *, batch_size: int = 500) -> f
 
     Items are (input, ..., label). The model computes on its own device in eval mode; afterwards it is in its old mode.
     When several processes train, call this in each of them: it shares the samples out, and every process returns the
-    accuracy on all of them. Raises ValueError for an empty set, for a batch size below 1, and for outputs or labels
-    that are not those of a classifier.
+    accuracy on all of them. There may be fewer samples than processes. Raises ValueError for an empty set, for a batch
+    size below 1, and for outputs or labels that are not those of a classifier.
     """
     if not len(test_set):
         raise ValueError("test_set is empty")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be 1 or more, given {batch_size}")
+    batch_size = whole_number("batch_size", batch_size, 1)
     shared = torch.distributed.is_available() and torch.distributed.is_initialized()
     rank, processes = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if shared else (0, 1)
     device = next(model.parameters(), torch.empty(0)).device
     right = torch.zeros((), dtype=torch.int64, device=device)
     with evaluating(model):
-        for indices in torch.arange(rank, len(test_set), processes).split(batch_size):
-            if not len(indices):
+        for indices in torch.arange(len(test_set))[rank::processes].split(batch_size):
+            if not len(indices):  # there are fewer samples than processes
                 continue
             *inputs, labels = take(test_set, indices, device)
             logits = model(*inputs)

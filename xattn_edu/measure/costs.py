@@ -13,19 +13,24 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.weak import WeakIdKeyDictionary
 
 from xattn_edu.models.layers import grid_of
 
 _ATTENTION_PRODUCTS = {torch.ops.aten.bmm, torch.ops.aten.baddbmm}
+_WITH_A_WEIGHT = "a batched product with a weight"
 
 
 @dataclass(frozen=True)
@@ -58,23 +63,22 @@ class Costs:
 def count(model: nn.Module, *example_inputs: Tensor, depth: int = 1) -> Costs:
     """Parameters and multiply-accumulates of `model` on `example_inputs`, by part.
 
-    The model runs once on shapes alone (torch's meta device). Nothing is computed, so even a large model takes a moment
-    and neither the model nor the inputs change. The parts are the model's children and its own parameters; `depth=2`
+    The model runs once on shapes alone (torch's meta device; its fake tensors, if the model looks at numbers, as a BERT
+    looks at a mask). Nothing is computed, so even a large model takes a moment and neither the model nor the inputs
+    change. The parts are the model's children and its own parameters; `depth=2`
     divides the children as well. MACs are those of the whole batch: use batch 1 to compare with papers. Raises
     ValueError for a depth below 1.
     """
     if depth < 1:
         raise ValueError(f"depth is the number of levels of parts: it must be 1 or more, given {depth}")
-    # Weights become shapes before the model is copied, so that no numbers are copied.
-    tensors = (*model.parameters(), *model.buffers())
-    shapes = {id(x): x.detach().to("meta").requires_grad_(x.requires_grad) for x in tensors}
-    shadow = copy.deepcopy(model, memo=shapes).eval()
-    inputs = [x.to("meta") if isinstance(x, Tensor) else x for x in example_inputs]
-    counter = FlopCounterMode(display=False, custom_mapping=_FFT)
-    # The math backend takes fused attention apart into the two products it stands for, where the counter sees them.
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
-        shadow(*inputs)
-    flops = counter.get_flop_counts()  # {"Global" or "ViT.blocks.0.mlp": {operation: FLOPs}}, for every module called
+    try:
+        shadow, flops = _run_on_shapes(model, example_inputs, lambda x: x.detach().to("meta"), contextlib.nullcontext())
+    except RuntimeError as error:
+        if "on meta tensors" not in str(error):
+            raise
+        # `transformers` does not look at fake tensors. They take three times as long as the meta device.
+        fakes = FakeTensorMode(allow_non_fake_inputs=True)
+        shadow, flops = _run_on_shapes(model, example_inputs, lambda x: fakes.from_tensor(x.detach()), fakes)
     total, attention = _macs(flops.get("Global", {}))
 
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}  # a shared one stands here once
@@ -177,6 +181,55 @@ def _silent_stderr() -> Iterator[None]:
     finally:
         os.dup2(saved, 2)
         os.close(saved)
+
+
+def _run_on_shapes(
+    model: nn.Module,
+    inputs: tuple[Any, ...],
+    shape_of: Callable[[Tensor], Tensor],
+    mode: contextlib.AbstractContextManager,
+) -> tuple[nn.Module, dict[str, dict]]:
+    """The model's copy without numbers, and FLOPs: {"Global" or "ViT.blocks.0.mlp": {operation: FLOPs}}."""
+    # Weights become shapes before the model is copied, so that no numbers are copied.
+    weights = (*model.parameters(), *model.buffers())
+    shapes = {id(x): shape_of(x).requires_grad_(x.requires_grad) for x in weights}
+    shadow = copy.deepcopy(model, memo=dict(shapes)).eval()
+    given = [shape_of(x) if isinstance(x, Tensor) else x for x in inputs]
+    counter = _Counter(shapes.values())
+    # The math backend takes fused attention apart into the two products it stands for, where the counter sees them.
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), mode, counter.weights, counter:
+        shadow(*given)
+    return shadow, counter.get_flop_counts()
+
+
+class _Weights(TorchDispatchMode):
+    """Knows which tensors are made of weights alone: a view, a cast or a copy of a weight is a weight too."""
+
+    def __init__(self, weights: Iterable[Tensor]):
+        super().__init__()
+        self.known = WeakIdKeyDictionary(dict.fromkeys(weights, True))
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        if given and all(x in self.known for x in given):
+            self.known.update((x, True) for x in tree_leaves(result) if isinstance(x, Tensor))
+        return result
+
+
+class _Counter(FlopCounterMode):
+    """Counts a batched product with a weight, as einsum computes it, as a linear layer and not as attention."""
+
+    def __init__(self, weights: Iterable[Tensor]):
+        super().__init__(display=False, custom_mapping=_FFT)
+        self.flop_registry[_WITH_A_WEIGHT] = self.flop_registry[torch.ops.aten.bmm]
+        self.weights = _Weights(weights)
+
+    def _count_flops(self, func_packet: Any, out: Any, args: Any, kwargs: Any) -> Any:
+        factors = args[-2:]
+        if func_packet in _ATTENTION_PRODUCTS and any(x in self.weights.known for x in factors):
+            func_packet, args = _WITH_A_WEIGHT, factors
+        return super()._count_flops(func_packet, out, args, kwargs)
 
 
 def _names(model: nn.Module, depth: int) -> list[str]:

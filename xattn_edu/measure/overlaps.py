@@ -8,6 +8,9 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
+from xattn_edu.machine import check_seed
+from xattn_edu.shapes import real_number, whole_number
+
 
 class Bounds(NamedTuple):
     """A score and the two ends of its confidence interval; `str` reads "0.527 (0.501 to 0.549)"."""
@@ -61,15 +64,15 @@ class Overlaps:
         """The expressions of all processes, the same in each process; with one process, this object.
 
         Process r of P must hold the expressions r, r + P, r + 2P ... of the set, which is how `accuracy` shares samples
-        out. The result has each expression once, in the order of the set. Raises ValueError if the processes hold other
-        numbers of expressions.
+        out; some may hold none. The result has each expression once, in the order of the set. Raises ValueError if the
+        processes hold other numbers of expressions.
         """
         if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
             return self
         parts: list[Any] = [None] * torch.distributed.get_world_size()
         torch.distributed.all_gather_object(parts, self)
         sizes, whole = [len(part) for part in parts], Overlaps.concatenate(parts)
-        places = [torch.arange(rank, len(whole), len(parts)) for rank in range(len(parts))]
+        places = [torch.arange(len(whole))[rank :: len(parts)] for rank in range(len(parts))]
         if sizes != [len(place) for place in places]:
             raise ValueError(
                 f"process r of {len(parts)} must hold every {len(parts)}th expression from r, given {sizes}"
@@ -129,8 +132,9 @@ class Overlaps:
 
         Source: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13.
         """
-        if not 0 < level < 1 or samples < 1:
-            raise ValueError(f"level must lie between 0 and 1, samples be 1 or more, given {level} and {samples}")
+        samples, seed = whole_number("samples", samples, 1), check_seed(seed)
+        if not 0 < real_number("level", level) < 1:
+            raise ValueError(f"level must lie between 0 and 1, given {level}")
         parts, count, draw = self._parts(score), len(self), torch.Generator().manual_seed(seed)
         sums = [parts[:, torch.randint(count, (count,), generator=draw)].sum(dim=1) for _ in range(samples)]
         over, under = torch.stack(sums, dim=1)

@@ -1,7 +1,8 @@
 """Scaled dot-product attention, written out and fused, and the multi-head layer built on it.
 
 In self-attention, queries, keys and values all come from the tokens. In cross-attention, the queries come from the
-tokens, and keys and values from another source, the context. A mask is True (or 1) where a query may attend to a key.
+tokens, and keys and values from another source, the context. A mask is True (or 1) where a query may attend to a key,
+and False (or 0) elsewhere; other integers and floats are refused, because masks that are added mean the opposite.
 
 Source: Vaswani et al., "Attention Is All You Need" (2017), section 3.2; Dosovitskiy et al., "An Image is Worth 16x16
 Words" (2021), appendix A.
@@ -16,9 +17,12 @@ from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from xattn_edu.models.layers import as_mask, autocasts, may_shorten
 from xattn_edu.shapes import check_heads, shaped
 
 Mask = Bool[Tensor, "..."] | Integer[Tensor, "..."]
+TRUE_WHERE = "a query may attend to a key"
+KeysValues = tuple[Float[Tensor, "batch head key dim"], Float[Tensor, "batch head key dim"]]
 
 
 @shaped
@@ -31,19 +35,33 @@ def attention(
     """softmax(q k^T / sqrt(d)) v, written out; returns the output and the weights.
 
     `mask` broadcasts to (..., query, key). A query that may attend to no key gets zeros. Masked keys and values must
-    still be finite, because 0 times inf or NaN is NaN. Raises ValueError for widths or token counts that do not match
-    and for a mask that does not fit, TypeError for tensors of several dtypes and for a mask that is not True/False.
+    still be finite, because 0 times inf or NaN is NaN. Below float32 the scores and their softmax are of float32, as in
+    the fused kernel. Raises ValueError for widths or token counts that do not match, for a mask that does not fit, and
+    for integers other than 0 and 1 in it; TypeError for tensors of several dtypes and for a mask of floats.
 
     Source: Vaswani et al. (2017), section 3.2.1, equation (1).
     """
     mask = _check_attention(query, key, value, mask)
-    scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
+    scores = scaled_scores(query, key, query.shape[-1] ** 0.5)
     if mask is None:
         weights = scores.softmax(dim=-1)
     else:
         # The smallest finite number, not -inf: with -inf a row without any key is 0/0, and its gradient NaN.
         weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(dim=-1).masked_fill(~mask, 0.0)
+    weights = weights.to(value.dtype)
     return weights @ value, weights
+
+
+def scaled_scores(query: Tensor, key: Tensor, root: float) -> Tensor:
+    """q k^T / root, (..., query, key), of float32 at least, also under autocast.
+
+    float16 has no number above 65504 and bfloat16 has 8 bits: in them, large scores would be infinite or equal.
+    """
+    if autocasts(query):
+        with torch.autocast(query.device.type, enabled=False):
+            return scaled_scores(query, key, root)
+    dtype = torch.promote_types(query.dtype, torch.float32)
+    return query.to(dtype) @ key.to(dtype).transpose(-1, -2) / root
 
 
 @shaped
@@ -108,7 +126,14 @@ class MultiHeadAttention(nn.Module):
 
     @overload
     def forward(
-        self, tokens: Tensor, context: Tensor | None = ..., mask: Tensor | None = ..., *, return_weights: Literal[True]
+        self,
+        tokens: Tensor,
+        context: Tensor | None = ...,
+        mask: Tensor | None = ...,
+        *,
+        keys_values: KeysValues | None = ...,
+        folded: bool = ...,
+        return_weights: Literal[True],
     ) -> tuple[Tensor, Tensor]: ...
     @overload
     def forward(
@@ -117,8 +142,21 @@ class MultiHeadAttention(nn.Module):
         context: Tensor | None = ...,
         mask: Tensor | None = ...,
         *,
+        keys_values: KeysValues | None = ...,
+        folded: bool = ...,
         return_weights: Literal[False] = ...,
     ) -> Tensor: ...
+    @overload
+    def forward(
+        self,
+        tokens: Tensor,
+        context: Tensor | None = ...,
+        mask: Tensor | None = ...,
+        *,
+        keys_values: KeysValues | None = ...,
+        folded: bool = ...,
+        return_weights: bool,
+    ) -> Tensor | tuple[Tensor, Tensor]: ...
     @shaped
     def forward(
         self,
@@ -126,6 +164,8 @@ class MultiHeadAttention(nn.Module):
         context: Float[Tensor, "batch key context_width"] | None = None,
         mask: Mask | None = None,
         *,
+        keys_values: KeysValues | None = None,
+        folded: bool = False,
         return_weights: bool = False,
     ) -> (
         Float[Tensor, "batch query width"]
@@ -133,15 +173,25 @@ class MultiHeadAttention(nn.Module):
     ):
         """Attend from `tokens` to `context`; with `return_weights` also the weights (batch, head, query, key).
 
-        `mask` has three axes (batch or 1, query or 1, key), True where a query may attend to a key. Without
-        `return_weights` the fused kernel is used. Raises ValueError for widths, batches or masks that do not fit.
+        Args:
+            tokens: where the queries come from.
+            context: where keys and values come from; by default the tokens.
+            mask: three axes (batch or 1, query or 1, key), True where a query may attend to a key.
+            keys_values: what `keys_and_values` made of a context before; instead of `context`.
+            folded: compute as `folded` does, unless a mask, weights or keys and values are in play.
+            return_weights: also return the weights. Without them the fused kernel is used.
+
+        Raises ValueError for widths, batches or masks that do not fit, and for a context beside keys and values.
         """
-        context = tokens if context is None else context
-        self._check_inputs(tokens, context, mask)
-        query = split_heads(self.query(tokens), self.heads)
-        key, value = self.keys_and_values(context)
-        heads, weights = _attend_with_all_heads(query, key, value, mask, return_weights)
-        output = self.output(merge_heads(heads))
+        if keys_values is None:
+            context = tokens if context is None else context
+            mask = self._check_inputs(tokens, context, mask)
+            if folded and mask is None and not return_weights:
+                return self.folded(tokens, context)
+            keys_values = self.keys_and_values(context)
+        elif context is not None:
+            raise ValueError("given a context and keys_values: leave out one, for keys and values are a context's")
+        output, weights = self.attend(tokens, *keys_values, mask, return_weights)
         return output if weights is None else (output, weights)
 
     def keys_and_values(
@@ -160,9 +210,12 @@ class MultiHeadAttention(nn.Module):
         mask: Mask | None = None,
         return_weights: bool = False,
     ) -> tuple[Float[Tensor, "batch query width"], Float[Tensor, "batch head query key"] | None]:
-        """`forward` for keys and values that exist already; the weights are None without `return_weights`."""
+        """`forward` for keys and values that exist already; the weights are None without `return_weights`.
+
+        A hook on this layer sees a call of the layer, `layer(tokens, keys_values=...)`, but not a call of this method.
+        """
         self._check_tokens("tokens", tokens, self.width)
-        self._check_fit(tokens, key.shape[0], key.shape[2], mask)
+        mask = self._check_fit(tokens, key.shape[0], key.shape[2], mask)
         query = split_heads(self.query(tokens), self.heads)
         heads, weights = _attend_with_all_heads(query, key, value, mask, return_weights)
         return self.output(merge_heads(heads)), weights
@@ -179,8 +232,14 @@ class MultiHeadAttention(nn.Module):
         multiply-adds. Here the cost is 2 width context_width for each query, but each score and each sum runs over
         context_width channels a head instead of width / heads. That is cheaper if queries are few and keys many, as
         for a class token. Raises ValueError for widths and batches that do not fit.
+
+        Keys and values are formed all the same where the weights do not say all that the layers `key` and `value` do
+        (`layers.may_shorten`: LoRA, hooks), and below float32, where the folded products are not precise enough.
         """
         self._check_inputs(tokens, context, None)
+        halved = tokens.element_size() < 4 or autocasts(tokens)
+        if halved or not may_shorten(self.key, self.value):
+            return self.forward(tokens, context)
         query = split_heads(self.query(tokens), self.heads)
         w_k, w_v = (
             rearrange(w, "(head dim) c -> head dim c", head=self.heads) for w in (self.key.weight, self.value.weight)
@@ -191,25 +250,28 @@ class MultiHeadAttention(nn.Module):
         output = merge_heads(mean @ w_v.transpose(1, 2))
         return self.output(output if self.value.bias is None else output + self.value.bias)
 
-    def _check_inputs(self, tokens: Tensor, context: Tensor, mask: Tensor | None) -> None:
-        """Refuse what does not fit, before anything is computed."""
+    def _check_inputs(self, tokens: Tensor, context: Tensor, mask: Tensor | None) -> Tensor | None:
+        """Refuse what does not fit, before anything is computed; return the mask as booleans."""
         self._check_tokens("tokens", tokens, self.width)
         self._check_tokens("context", context, self.context_width)
-        self._check_fit(tokens, context.shape[0], context.shape[1], mask)
+        return self._check_fit(tokens, context.shape[0], context.shape[1], mask)
 
     def _check_tokens(self, name: str, given: Tensor, width: int) -> None:
         if given.ndim != 3 or given.shape[-1] != width:
             raise ValueError(f"{name} must be (batch, token, {width}), given {tuple(given.shape)}")
 
-    def _check_fit(self, tokens: Tensor, batch: int, keys: int, mask: Tensor | None) -> None:
+    def _check_fit(self, tokens: Tensor, batch: int, keys: int, mask: Tensor | None) -> Tensor | None:
         if tokens.shape[0] != batch:
             raise ValueError(f"tokens and context differ in batch: {tokens.shape[0]} rows of tokens, {batch} of keys")
-        full = (batch, tokens.shape[1], keys)
-        if mask is not None and (mask.ndim != 3 or any(m not in (1, n) for m, n in zip(mask.shape, full))):
+        if mask is None:
+            return None
+        full, mask = (batch, tokens.shape[1], keys), as_mask(mask, TRUE_WHERE)
+        if mask.ndim != 3 or any(m not in (1, n) for m, n in zip(mask.shape, full)):
             raise ValueError(
                 f"mask {tuple(mask.shape)} does not fit (batch, query, key) = {full}: "
                 "write mask[:, None, :] for one entry a key, mask[None] for one a query and key"
             )
+        return mask
 
 
 def _attend_with_all_heads(
@@ -269,12 +331,8 @@ def _check_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | N
         raise ValueError(f"query, key and value must agree in all leading axes: {shapes}")
     if mask is None:
         return None
-    if not isinstance(mask, Tensor) or mask.is_floating_point() or mask.is_complex():
-        kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
-        raise TypeError(
-            f"mask must be a tensor, True (or 1) where a query may attend to a key, given {kind}: write mask > 0"
-        )
+    mask = as_mask(mask, TRUE_WHERE)
     scores = (*query.shape[:-1], key.shape[-2])
     if mask.ndim > len(scores) or any(m not in (1, n) for m, n in zip(mask.shape[::-1], scores[::-1])):
         raise ValueError(f"mask {tuple(mask.shape)} does not broadcast to the scores {scores} = (..., query, key)")
-    return torch.atleast_2d(mask.bool())  # a mask with one entry a key is the same for every query
+    return torch.atleast_2d(mask)  # a mask with one entry a key is the same for every query

@@ -1,7 +1,7 @@
 """Attention and its gradient in NumPy, every step written out.
 
-Arrays are `(..., token, channel)`. A mask is True (or 1) where a query may attend to a key, and broadcasts to the
-scores `(..., query, key)`. Weight matrices act from the right, as in the papers: q = z W_q.
+Arrays are `(..., token, channel)`. A mask is True (or 1) where a query may attend to a key, False (or 0) elsewhere, and
+broadcasts to the scores `(..., query, key)`. Weight matrices act from the right, as in the papers: q = z W_q.
 
 Source: Vaswani et al., "Attention Is All You Need" (2017), section 3.2.
 """
@@ -23,8 +23,8 @@ def softmax(scores: Float[ndarray, "*batch key"], mask: Mask | None = None) -> F
     """exp(s_i) / sum_j exp(s_j) along the last axis, over the entries where `mask` is True.
 
     The largest score is subtracted first: in exact arithmetic this changes nothing, and exp cannot overflow. A row
-    whose mask is False everywhere gives zeros. Raises ValueError if the mask does not broadcast to the scores,
-    TypeError if it is not True/False.
+    whose mask is False everywhere gives zeros. Raises ValueError if the mask does not broadcast to the scores
+    or holds integers other than 0 and 1, TypeError for a mask of floats.
     """
     if mask is not None:
         mask = _as_mask(mask, scores.shape)
@@ -56,8 +56,9 @@ def attention(
 ) -> tuple[Float[ndarray, "*batch query channel"], Float[ndarray, "*batch query key"]]:
     """softmax(q k^T / sqrt(d)) v; returns the output and the weights.
 
-    A query that may attend to no key gets zeros. Raises ValueError for widths or token counts that do not match and
-    for a mask that does not broadcast to (..., query, key), TypeError for a mask that is not True/False.
+    A query that may attend to no key gets zeros. float16, which has no number above 65504, is computed in float32.
+    Raises ValueError for widths or token counts that do not match and for a mask that does not broadcast to (...,
+    query, key) or holds integers other than 0 and 1, TypeError for a mask of floats.
 
     Source: Vaswani et al. (2017), section 3.2.1, equation (1).
     """
@@ -67,6 +68,9 @@ def attention(
         raise ValueError(f"each key needs one value: key {key.shape}, value {value.shape}")
     if not query.shape[:-2] == key.shape[:-2] == value.shape[:-2]:
         raise ValueError(f"leading axes differ: query {query.shape}, key {key.shape}, value {value.shape}")
+    if query.dtype == np.float16:
+        output, weights = attention(*(x.astype(np.float32) for x in (query, key, value)), mask)
+        return output.astype(np.float16), weights.astype(np.float16)
     scores = query @ key.swapaxes(-1, -2) / query.shape[-1] ** 0.5
     weights = softmax(scores, mask)
     return weights @ value, weights
@@ -154,7 +158,7 @@ def multi_head_attention(
 
     Queries come from `tokens`, keys and values from `context`: pass the same array twice for self-attention. The mask
     broadcasts to (..., query, key) and is the same for every head. Raises ValueError for widths or a mask that do not
-    fit, TypeError for a mask that is not True/False.
+    fit, TypeError for a mask of floats.
 
     Source: Vaswani et al. (2017), section 3.2.2.
     """
@@ -213,10 +217,13 @@ def numerical_gradient(function: Callable[[ndarray], float], at: ndarray, step: 
 
 
 def _as_mask(mask: ndarray, scores_shape: tuple[int, ...]) -> ndarray:
-    if mask.dtype.kind not in "biu":  # a float mask is one to be added (0 and -inf), which means the opposite
-        raise TypeError(
-            f"mask must be True (or 1) where a query may attend to a key, given {mask.dtype}: write mask > 0"
-        )
+    # A mask to be added to the scores (0 and -inf, or 0 and -10000) means the opposite.
+    expected = "mask must be True where a query may attend to a key, False elsewhere (or 1 and 0)"
+    remedy = "write mask.astype(bool) for ones and zeros, mask == 0 for numbers that are added to scores"
+    if mask.dtype.kind not in "biu":
+        raise TypeError(f"{expected}, given {mask.dtype}: {remedy}")
+    if mask.dtype.kind != "b" and not np.isin(mask, (0, 1)).all():
+        raise ValueError(f"{expected}, given integers from {mask.min()} to {mask.max()}: {remedy}")
     try:
         fits = np.broadcast_shapes(mask.shape, scores_shape) == tuple(scores_shape)
     except ValueError:

@@ -162,7 +162,7 @@ class CrossViT(nn.Module):
     ) -> tuple[Float[Tensor, "batch 2 classes"], list[dict[str, Any]]]:
         """The logits of each branch's head, S first (table 6: "single branch"), and attention as in `forward`."""
         views = (images, images if large_images is None else large_images)
-        if len(views[0]) != len(views[1]):
+        if views[0].shape[0] != views[1].shape[0]:
             raise ValueError(
                 f"both branches need the same batch, given {len(views[0])} images for S and {len(views[1])} for L"
             )

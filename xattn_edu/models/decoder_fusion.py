@@ -117,21 +117,21 @@ class DecoderFusion(nn.Module):
         self,
         images: Float[Tensor, "batch channel height width"],
         ids: Int[Tensor, "batch word"],
-        mask: Bool[Tensor, "batch word"],
+        word_mask: Bool[Tensor, "batch word"],
         return_weights: bool = False,
     ) -> Float[Tensor, "batch 2 height width"] | tuple[Float[Tensor, "batch 2 height width"], list[Tensor]]:
-        """Logits of background and referent for each pixel. `mask` is True for words, False for padding.
+        """Logits of background and referent for each pixel. `word_mask` is True for words, False for padding.
 
         With `return_weights` also the attention weights of each decoder layer, from image to words (batch, head, row,
         column, word). Raises ValueError for images and sentences that do not fit each other, TypeError for a mask that
         is not boolean.
         """
-        check_words(images, ids, mask)
+        check_words(images, ids, word_mask)
         maps = self.scale_fusion(self.image_encoder(images))  # no words in here
         row, column = maps.shape[2:]
 
-        only_words = mask[:, None]  # (batch, 1, word): no query attends to padding
-        words, _ = self.encoder(self.word_projection(self.language(ids, mask)), only_words)
+        only_words = word_mask[:, None]  # (batch, 1, word): no query attends to padding
+        words, _ = self.encoder(self.word_projection(self.language(ids, word_mask)), only_words)
         tokens = rearrange(maps, "batch width row column -> batch (row column) width")
         tokens = tokens + sincos_positions((row, column), tokens.shape[2]).to(tokens)
         weights = []

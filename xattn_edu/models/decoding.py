@@ -72,7 +72,7 @@ def beam_search(
         state = model.begin(source)
         state.select(torch.arange(batch, device=device).repeat_interleave(beams))
         ids = torch.full((batch * beams, 1), model.start, device=device)
-        total = torch.full((batch, beams), -torch.inf, device=device, dtype=model.embedding.weight.dtype)
+        total = torch.full((batch, beams), -torch.inf, device=device, dtype=state.memory.dtype)
         total[:, 0] = 0.0  # log P; all beams start alike, so only the first may be continued
         tokens, ended = torch.zeros(2, batch, beams, dtype=torch.int64, device=device)
         for _ in range(length):

@@ -216,10 +216,8 @@ class ClassTokenAttention(nn.Module):
             context = norm(context)
             if return_weights and weights is None:
                 attended, weights = attention(context[:, :1], context, return_weights=True)
-            elif self.folded:
-                attended = attention.folded(context[:, :1], context)
             else:
-                attended = attention(context[:, :1], context)
+                attended = attention(context[:, :1], context, folded=self.folded)
             query = context = query + self.drop(attended)
         return self.back(query), weights
 

@@ -25,7 +25,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from xattn_edu.models.layers import evaluating
+from xattn_edu.models.layers import evaluating, values_are_known
+from xattn_edu.models.masks import check_word_mask
 from xattn_edu.shapes import check_heads, shaped
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class Tokenizer:
 
         A sentence becomes [CLS], its pieces, [SEP]. A sentence longer than `length` loses its last pieces and keeps
         [SEP]; LAVT was published with a length of 20. Raises TypeError if `sentences` is not a list of strings,
-        ValueError if it is empty, if a sentence is blank, and for a length below 3.
+        ValueError if it is empty, if a sentence is blank, for a length below 3, and as `clean` does.
         """
         sentences = _sentences(sentences)
         self._set_length(length)
@@ -94,14 +95,19 @@ class Tokenizer:
         mask = torch.tensor([sentence.attention_mask for sentence in encoded], dtype=torch.bool)
         return torch.tensor([sentence.ids for sentence in encoded]), mask
 
-    def encode(self, sentence: str, length: int | None = 20) -> Encoding:
+    def encode(self, sentence: str, length: int | None = 20, keep_sep: bool = True) -> Encoding:
         """One sentence, padded and cut off as by calling the tokenizer. A blank sentence becomes [CLS] [SEP].
 
-        Raises ValueError for a length below 3, and as `clean` does.
+        With keep_sep=False a sentence is cut after [SEP] is added, so that a long one ends without [SEP], as in the
+        published code of LAVT. Raises ValueError for a length below 3, and as `clean` does.
         """
         text = clean(sentence)
         self._set_length(length)
+        if not keep_sep:
+            self.backend.no_truncation()
         encoded = self.backend.encode(text)
+        if not keep_sep and length is not None:
+            encoded.truncate(length)
         mask = torch.tensor(encoded.attention_mask, dtype=torch.bool)
         cut_off = (zip(rest.offsets, rest.special_tokens_mask) for rest in encoded.overflowing)
         end = next((start for (start, _), special in chain.from_iterable(cut_off) if not special), len(text))
@@ -172,7 +178,7 @@ class Bert(nn.Module):
 
     @shaped
     def forward(
-        self, ids: Int[Tensor, "batch word"], mask: Bool[Tensor, "batch word"]
+        self, ids: Int[Tensor, "batch word"], word_mask: Bool[Tensor, "batch word"]
     ) -> Float[Tensor, "batch word channel"]:
         """The last layer's words.
 
@@ -180,15 +186,21 @@ class Bert(nn.Module):
         vocabulary, and for more words than the model has positions.
         """
         config = self.bert.config
-        _check_ids(ids, mask, config.vocab_size)
+        _check_ids(ids, word_mask, config.vocab_size)
         if ids.shape[1] > config.max_position_embeddings:
             raise ValueError(
                 f"{ids.shape[1]} words are more than the model's {config.max_position_embeddings} positions: "
                 "give the tokenizer a shorter length"
             )
-        scores = torch.zeros(mask.shape, dtype=self.bert.dtype, device=mask.device).masked_fill(~mask, MASKED)
-        words = self.bert(input_ids=ids, attention_mask=scores[:, None, None]).last_hidden_state  # head and query: 1
-        return words.masked_fill(~mask[..., None], 0)
+        scores = torch.zeros(ids.shape, dtype=self.bert.dtype, device=ids.device).masked_fill(~word_mask, MASKED)
+        # BERT's own positions and types are buffers that no state dict holds: a model that began on the meta device has
+        # none. Its axes head and query are 1 in the mask.
+        given = {
+            "position_ids": torch.arange(ids.shape[1], device=ids.device)[None],
+            "token_type_ids": torch.zeros_like(ids),
+        }
+        words = self.bert(input_ids=ids, attention_mask=scores[:, None, None], **given).last_hidden_state
+        return words.masked_fill(~word_mask[..., None], 0)
 
 
 class SmallBert(Bert):
@@ -314,12 +326,13 @@ class FrozenWords(nn.Module):
 
     @shaped
     def forward(
-        self, ids: Int[Tensor, "batch word"], mask: Bool[Tensor, "batch word"]
+        self, ids: Int[Tensor, "batch word"], word_mask: Bool[Tensor, "batch word"]
     ) -> Float[Tensor, "batch word channel"]:
         """The book's words after the linear layer. Raises TypeError and ValueError as `Bert` does."""
-        _check_ids(ids, mask, len(self.table))
-        words = F.embedding(ids, self.table).to(self.projection.weight.dtype)
-        return self.projection(words).masked_fill(~mask[..., None], 0)
+        _check_ids(ids, word_mask, len(self.table))
+        # Not of `projection.weight`: a layer that replaces this one, quantized or with LoRA, may have none.
+        words = F.embedding(ids, self.table).to(next(self.projection.parameters(), torch.empty(0)).dtype)
+        return self.projection(words).masked_fill(~word_mask[..., None], 0)
 
 
 # --- checks of what is given
@@ -354,15 +367,16 @@ def _one_sentence(ids: Tensor | Sequence[int], count: int) -> list[int]:
     return listed
 
 
-def _check_ids(ids: Tensor, mask: Tensor, count: int) -> None:
+def _check_ids(ids: Tensor, word_mask: Tensor, count: int) -> None:
     """Raises TypeError or ValueError unless these are sentences of ids below `count`, with their mask."""
     if ids.dtype not in (torch.int64, torch.int32):
         raise TypeError(f"ids must be whole numbers, int64 or int32, given {ids.dtype}: write ids.long()")
-    if mask.dtype != torch.bool:
-        raise TypeError(f"mask must be boolean, True where a word counts, given {mask.dtype}: write mask.bool()")
-    if ids.ndim != 2 or ids.shape[1] < 1 or mask.shape != ids.shape:
-        raise ValueError(f"ids and mask must be (batch, word), given {tuple(ids.shape)} and {tuple(mask.shape)}")
-    if not ids.is_meta and ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < count:
+    check_word_mask(word_mask)
+    if ids.ndim != 2 or ids.shape[1] < 1 or word_mask.shape != ids.shape:
+        raise ValueError(
+            f"ids and word_mask must be (batch, word), given {tuple(ids.shape)} and {tuple(word_mask.shape)}"
+        )
+    if values_are_known(ids) and ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < count:
         raise ValueError(
             f"ids must be 0 to {count - 1}, given {int(ids.min())} to {int(ids.max())}: "
             "are they from the tokenizer that the encoder was made for?"

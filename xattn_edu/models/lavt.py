@@ -114,18 +114,18 @@ class LAVT(nn.Module):
         self,
         images: Float[Tensor, "batch channel height width"],
         ids: Int[Tensor, "batch word"],
-        mask: Bool[Tensor, "batch word"],
+        word_mask: Bool[Tensor, "batch word"],
         return_weights: bool = False,
     ) -> Float[Tensor, "batch 2 height width"] | tuple[Float[Tensor, "batch 2 height width"], list[Tensor]]:
-        """Logits of background and referent for each pixel. `mask` is True for words, False for padding.
+        """Logits of background and referent for each pixel. `word_mask` is True for words, False for padding.
 
         With `return_weights` also the attention weights of each stage (batch, head, row, column, word). Raises
         ValueError for images and sentences that do not fit each other and for images too small, TypeError for a mask
         that is not boolean.
         """
-        check_words(images, ids, mask)
+        check_words(images, ids, word_mask)
         self._check_size(images)
-        stages = self.stages(images, self.language(ids, mask), mask)
+        stages = self.stages(images, self.language(ids, word_mask), word_mask)
         logits = self.decoder([norm(stage.fused) for norm, stage in zip(self.image_encoder.norms, stages)])
         height, width = images.shape[2:]
         logits = resize(logits, (height, width))
@@ -136,7 +136,7 @@ class LAVT(nn.Module):
         self,
         images: Float[Tensor, "batch channel height width"],
         words: Float[Tensor, "batch word words_width"],
-        mask: Bool[Tensor, "batch word"],
+        word_mask: Bool[Tensor, "batch word"],
     ) -> list[StageMaps]:
         """Run the stages on images and encoded words, finest stage first. Raises ValueError for images too small."""
         self._check_size(images)
@@ -146,7 +146,7 @@ class LAVT(nn.Module):
             if i:
                 maps = swin.merges[i - 1](maps)
             vision = swin.stages[i](maps)
-            fused, weights = fusion(vision, words, mask, return_weights=True)
+            fused, weights = fusion(vision, words, word_mask, return_weights=True)
             maps = self.pathways[i](vision, fused) if self.pathways else vision
             stages.append(StageMaps(vision, fused, maps, weights))
         return stages
@@ -154,7 +154,7 @@ class LAVT(nn.Module):
     def _check_size(self, images: Tensor) -> None:
         # An instance norm needs two pixels, also in the coarsest stage.
         pixel = self.image_encoder.patch_embedding.patch * 2 ** (len(self.fusions) - 1)
-        if self.pwam and prod(-(-side // pixel) for side in images.shape[2:]) < 2:
+        if self.pwam and prod([-(-side // pixel) for side in images.shape[2:]]) < 2:
             raise ValueError(
                 f"the last stage makes one pixel of {pixel} x {pixel}, and PWAM needs two or more: images must be "
                 f"{pixel} x {pixel + 1} or larger, given {' x '.join(map(str, images.shape[2:]))}"

@@ -37,15 +37,23 @@ def predicted_masks(logits: Float[Tensor, "batch 2 height width"]) -> Bool[Tenso
     return logits[:, 1] > logits[:, 0]
 
 
-def check_words(images: Tensor, ids: Tensor, mask: Tensor) -> None:
+def check_words(images: Tensor, ids: Tensor, word_mask: Tensor) -> None:
     """Check that there is one sentence for each image, and one entry of the mask for each word.
 
     Raises ValueError for other shapes, TypeError for a mask that is not boolean.
     """
-    if ids.ndim != 2 or len(ids) != len(images) or mask.shape != ids.shape:
+    if ids.ndim != 2 or ids.shape[0] != images.shape[0] or word_mask.shape != ids.shape:
         raise ValueError(
-            f"each image needs one sentence: expected ids and mask of shape ({len(images)}, word), given "
-            f"{tuple(ids.shape)} and {tuple(mask.shape)}"
+            f"each image needs one sentence: expected ids and word_mask of shape ({images.shape[0]}, word), given "
+            f"{tuple(ids.shape)} and {tuple(word_mask.shape)}"
         )
-    if mask.dtype != torch.bool:
-        raise TypeError(f"mask must be boolean, True for words, given {mask.dtype}: write mask.bool()")
+    check_word_mask(word_mask)
+
+
+def check_word_mask(word_mask: Tensor) -> None:
+    """Raises TypeError for a mask that is not boolean: ones and zeros, or numbers to be added to scores."""
+    if word_mask.dtype != torch.bool:
+        raise TypeError(
+            f"word_mask must be boolean, True for words and False for padding, given {word_mask.dtype}: write "
+            "mask.bool() for ones and zeros, mask == 0 for numbers that are added to scores, such as 0 and -10000"
+        )

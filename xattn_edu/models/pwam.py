@@ -8,12 +8,13 @@ Source: Yang et al., "LAVT: Language-Aware Vision Transformer for Referring Imag
 
 from math import prod
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from xattn_edu.models.attention import merge_heads, split_heads
-from xattn_edu.models.language import MASKED
+from xattn_edu.models.attention import merge_heads, scaled_scores, split_heads
+from xattn_edu.models.masks import check_word_mask
 from xattn_edu.shapes import check_heads, shaped
 
 
@@ -34,7 +35,7 @@ class PixelWordAttention(nn.Module):
     published model. In the published model, and here,
     - w_iq and w_iw end in an instance norm over the pixels,
     - w_im and w_io end in a GELU (a ReLU in the paper's text),
-    - padding is masked: its scores are -1e4, its values 0,
+    - padding is masked: its scores are so low that its weights are 0, and its values are 0,
     - the scale is sqrt(C_i), the root of the number of all channels, also with several heads.
 
     The biases of `query`, `key`, `value` and `language` have no effect: softmax or an instance norm removes them. For
@@ -58,7 +59,7 @@ class PixelWordAttention(nn.Module):
         self,
         maps: Float[Tensor, "batch row column width"],
         words: Float[Tensor, "batch word channel"],
-        mask: Bool[Tensor, "batch word"],
+        word_mask: Bool[Tensor, "batch word"],
         return_weights: bool = False,
     ) -> (
         Float[Tensor, "batch row column width"]
@@ -66,9 +67,10 @@ class PixelWordAttention(nn.Module):
     ):
         """Compute F_i from V_i and L; with `return_weights` also each pixel's attention weights over the words.
 
-        `mask` is True for words, False for padding. Raises ValueError for maps of one pixel: an instance norm divides
-        by the variance between pixels.
+        `word_mask` is True for words, False for padding. Raises ValueError for maps of one pixel, because an instance
+        norm divides by the variance between pixels; TypeError for a mask that is not boolean.
         """
+        check_word_mask(word_mask)
         grid = maps.shape[1:3]
         if prod(grid) < 2:
             raise ValueError(
@@ -77,11 +79,12 @@ class PixelWordAttention(nn.Module):
         pixels = maps.flatten(1, 2)
         query = split_heads(instance_norm(self.query(pixels)), self.heads)
         key = split_heads(self.key(words), self.heads)
-        value = split_heads(self.value(words) * mask[..., None], self.heads)
+        value = split_heads(self.value(words) * word_mask[..., None], self.heads)
 
-        scores = query @ key.transpose(-1, -2) / self.width**0.5
+        scores = scaled_scores(query, key, self.width**0.5)
         # Not -inf: if all words are padding, the softmax would be NaN.
-        weights = scores.masked_fill(~mask[:, None, None], MASKED).softmax(dim=-1)
+        lowest = torch.finfo(scores.dtype).min
+        weights = scores.masked_fill(~word_mask[:, None, None], lowest).softmax(dim=-1).to(value.dtype)
         gathered = instance_norm(self.language(merge_heads(weights @ value)))  # G_i
         fused = F.gelu(self.output(F.gelu(self.vision(pixels)) * gathered)).unflatten(1, grid)
         return (fused, weights.unflatten(2, grid)) if return_weights else fused
@@ -106,14 +109,15 @@ class SentenceFusion(nn.Module):
         self,
         maps: Float[Tensor, "batch row column width"],
         words: Float[Tensor, "batch word channel"],
-        mask: Bool[Tensor, "batch word"],
+        word_mask: Bool[Tensor, "batch word"],
         return_weights: bool = False,
     ) -> (
         Float[Tensor, "batch row column width"]
         | tuple[Float[Tensor, "batch row column width"], Float[Tensor, "batch 1 row column word"]]
     ):
         """As `PixelWordAttention.forward`, for maps of any size."""
-        weights = mask.to(words) / mask.sum(dim=1, keepdim=True).clamp(min=1)
+        check_word_mask(word_mask)
+        weights = word_mask.to(words) / word_mask.sum(dim=1, keepdim=True).clamp(min=1)
         sentence = self.language(weights[:, None] @ words)[:, None]  # (batch, 1, 1, width)
         fused = F.gelu(self.output(F.gelu(self.vision(maps)) * sentence))
         return (fused, weights[:, None, None, None].expand(-1, 1, *maps.shape[1:3], -1)) if return_weights else fused

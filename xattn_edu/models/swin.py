@@ -16,7 +16,7 @@ differ there.
 Source: Liu et al., "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows" (ICCV 2021), section 3.
 """
 
-import functools
+import math
 from collections.abc import Sequence
 from itertools import accumulate
 
@@ -26,6 +26,7 @@ from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from xattn_edu.models.attention import scaled_scores
 from xattn_edu.models.layers import MLP, StochasticDepth, initialise_linear
 from xattn_edu.models.positions import sincos_positions
 from xattn_edu.shapes import check_heads, shaped
@@ -49,7 +50,7 @@ def join_windows(
     windows: Float[Tensor, "batch_windows token channel"], grid: tuple[int, int]
 ) -> Float[Tensor, "batch row column channel"]:
     """Undo `cut_windows`: join windows to maps of `grid` = (rows, columns)."""
-    window = round(windows.shape[1] ** 0.5)
+    window = math.isqrt(windows.shape[1])
     return rearrange(
         windows,
         "(batch row column) (r c) channel -> batch (row r) (column c) channel",
@@ -59,12 +60,10 @@ def join_windows(
     )
 
 
-# The next two functions' tables depend on sizes alone. They are computed once and kept outside the modules, so that no
-# state dict holds them, and outside inference mode, because training cannot use a tensor that was made inside.
+# The next two functions' tables depend on sizes alone. They are computed in every call and kept nowhere. So no state
+# dict holds them, and what is made while a model is exported, which is no real tensor, does not outlive the export.
 
 
-@functools.lru_cache(maxsize=32)
-@torch.inference_mode(False)
 def shifted_mask(grid: tuple[int, int], window: int, device: torch.device) -> Bool[Tensor, "window token token"]:
     """Which tokens of a window may attend to each other after a grid of whole windows was rolled by half a window.
 
@@ -79,8 +78,6 @@ def shifted_mask(grid: tuple[int, int], window: int, device: torch.device) -> Bo
     return sides == sides.transpose(1, 2)
 
 
-@functools.lru_cache(maxsize=32)
-@torch.inference_mode(False)
 def relative_index(window: int, device: torch.device) -> Integer[Tensor, "query key"]:
     """Which entry of the bias table belongs to a query and a key; the table has one entry for each offset.
 
@@ -160,7 +157,7 @@ class WindowAttention(nn.Module):
         )
         bias, weights = rearrange(bias, "window head query key -> 1 (window head) query key"), None
         if return_weights:
-            weights = (query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5 + bias).softmax(dim=-1)
+            weights = (scaled_scores(query, key, query.shape[-1] ** 0.5) + bias).softmax(dim=-1).to(value.dtype)
             mixed = weights @ value
             weights = rearrange(
                 weights, "batch (window head) query key -> (batch window) head query key", head=self.heads
@@ -201,7 +198,7 @@ class WindowBlock(nn.Module):
         norm_eps: float = 1e-5,
     ):
         super().__init__()
-        self.window, self.shift = window, window // 2 if shifted else 0
+        self.width, self.window, self.shift = width, window, window // 2 if shifted else 0
         self.norm1 = nn.LayerNorm(width, norm_eps)
         self.attention = WindowAttention(width, heads, window)
         self.norm2 = nn.LayerNorm(width, norm_eps)
@@ -217,7 +214,7 @@ class WindowBlock(nn.Module):
 
         Raises ValueError for maps of another width.
         """
-        _check_maps(maps, self.norm1.normalized_shape[0])
+        _check_maps(maps, self.width)
         windows = self.windows(self.norm1(maps))
         mixed, weights = self.attention(windows, self.mask(maps), return_weights)
         maps = maps + self.drop(self.unwindow(mixed, maps))
@@ -282,7 +279,7 @@ class PatchEmbedding(nn.Module):
     def __init__(self, patch: int, width: int, channels: int = 3, norm_eps: float = 1e-5):
         super().__init__()
         _check_counts(patch=patch, width=width, channels=channels)
-        self.patch = patch
+        self.patch, self.channels = patch, channels
         self.projection = nn.Conv2d(channels, width, kernel_size=patch, stride=patch)
         self.norm = nn.LayerNorm(width, norm_eps)
 
@@ -291,7 +288,7 @@ class PatchEmbedding(nn.Module):
         self, images: Float[Tensor, "batch channel height width"]
     ) -> Float[Tensor, "batch row column embedding"]:
         """Raises ValueError for images with another number of channels, or without a pixel."""
-        channels = self.projection.in_channels
+        channels = self.channels
         if images.ndim != 4 or images.shape[1] != channels or 0 in images.shape[2:]:
             raise ValueError(
                 f"images must be (batch, {channels}, height, width) with one pixel or more, given "

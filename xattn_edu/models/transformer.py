@@ -12,7 +12,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from xattn_edu.models.attention import Mask, MultiHeadAttention, causal_mask
+from xattn_edu.models.attention import KeysValues, Mask, MultiHeadAttention, causal_mask
+from xattn_edu.models.layers import values_are_known
 from xattn_edu.models.positions import sinusoidal_positions
 from xattn_edu.shapes import shaped
 
@@ -91,10 +92,8 @@ class EncoderLayer(nn.Module):
 
     def _attend(self, tokens: Tensor, mask: Tensor | None, return_weights: bool) -> tuple[Tensor, Tensor | None]:
         """Self-attention: queries, keys and values from the same tokens."""
-        return self.attention.attend(tokens, *self.attention.keys_and_values(tokens), mask, return_weights)
-
-
-KeysValues = tuple[Float[Tensor, "batch head key dim"], Float[Tensor, "batch head key dim"]]
+        found = self.attention(tokens, mask=mask, return_weights=return_weights)
+        return found if return_weights else (found, None)
 
 
 @dataclass
@@ -168,7 +167,8 @@ class DecoderLayer(nn.Module):
         if cache.target is not None:
             key, value = torch.cat([cache.target[0], key], dim=2), torch.cat([cache.target[1], value], dim=2)
         cache.target = key, value
-        return self.attention.attend(tokens, key, value, mask, return_weights)
+        found = self.attention(tokens, mask=mask, keys_values=(key, value), return_weights=return_weights)
+        return found if return_weights else (found, None)
 
     def _attend_to_source(
         self, tokens: Tensor, memory: Tensor, mask: Tensor | None, return_weights: bool, cache: LayerCache
@@ -176,7 +176,8 @@ class DecoderLayer(nn.Module):
         """Cross-attention: keys and values from the encoder's output, computed once for all steps."""
         if cache.source is None:
             cache.source = self.cross_attention.keys_and_values(memory)
-        return self.cross_attention.attend(tokens, *cache.source, mask, return_weights)
+        found = self.cross_attention(tokens, mask=mask, keys_values=cache.source, return_weights=return_weights)
+        return found if return_weights else (found, None)
 
 
 class Encoder(nn.Module):
@@ -334,7 +335,7 @@ class Transformer(nn.Module):
         if hidden < 1:
             raise ValueError(f"hidden must be 1 or more, given {hidden}")
         sinusoidal_positions(1, width)  # raises ValueError for an odd width
-        self.pad, self.start, self.end = pad, start, end
+        self.vocabulary, self.pad, self.start, self.end = vocabulary, pad, start, end
         self.embedding = nn.Embedding(vocabulary, width)
         self.drop = nn.Dropout(dropout)
         self.encoder = Encoder(width, depth, heads, hidden, dropout, pre_norm, final_norm)
@@ -352,7 +353,7 @@ class Transformer(nn.Module):
         """
         self._check_ids(source, "source")
         self._check_ids(target, "target")
-        if len(source) != len(target):
+        if source.shape[0] != target.shape[0]:
             raise ValueError(f"source and target differ in batch: {tuple(source.shape)}, {tuple(target.shape)}")
         memory, memory_mask, to_itself = self.encode(source, return_weights)
         tokens, maps = self.decoder(self.embed(target), memory, memory_mask, return_weights)
@@ -372,9 +373,9 @@ class Transformer(nn.Module):
 
         Source: Vaswani et al. (2017), sections 3.4 and 3.5.
         """
-        width = self.embedding.embedding_dim
-        positions = sinusoidal_positions(ids.shape[1], width, first).to(self.embedding.weight)
-        return self.drop(self.embedding(ids) * width**0.5 + positions)
+        embedded = self.embedding(ids)
+        width = embedded.shape[-1]
+        return self.drop(embedded * width**0.5 + sinusoidal_positions(ids.shape[1], width, first).to(embedded))
 
     def logits(self, tokens: Tensor) -> Tensor:
         """The dot product of each token with each row of the embedding: (..., width) to (..., vocabulary).
@@ -396,7 +397,7 @@ class Transformer(nn.Module):
         Errors are those of `forward`; ValueError also unless the cache has as many rows as `last`.
         """
         self._check_ids(last[:, None], "last")
-        if len(last) != len(cache.memory):
+        if last.shape[0] != cache.memory.shape[0]:
             raise ValueError(
                 f"last must be one token for each of the cache's {len(cache.memory)} rows, given {len(last)}"
             )
@@ -412,14 +413,10 @@ class Transformer(nn.Module):
             raise ValueError(f"{name} must be ids (batch, token), one token at least, given {tuple(ids.shape)}")
         if ids.dtype not in (torch.int64, torch.int32):
             raise TypeError(f"{name} must be whole numbers, int64 or int32, given {ids.dtype}: write ids.long()")
-        if (
-            not ids.is_meta
-            and ids.numel()
-            and not 0 <= int(ids.min()) <= int(ids.max()) < self.embedding.num_embeddings
-        ):
+        if values_are_known(ids) and ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < self.vocabulary:
             raise ValueError(
                 f"{name} has ids from {int(ids.min())} to {int(ids.max())}, but the vocabulary's are 0 to "
-                f"{self.embedding.num_embeddings - 1}"
+                f"{self.vocabulary - 1}"
             )
 
     def _initialise(self) -> None:

@@ -46,7 +46,7 @@ class PatchEmbedding(nn.Module):
 
     def __init__(self, image_size: ImageSize, patch: int, width: int, channels: int = 3):
         super().__init__()
-        self.image_size, self.patch = _pair(image_size), patch
+        self.image_size, self.patch, self.channels = _pair(image_size), patch, channels
         self.grid = grid_of(self.image_size, patch)
         self.projection = nn.Conv2d(channels, width, kernel_size=patch, stride=patch)
 
@@ -75,7 +75,7 @@ class PatchEmbedding(nn.Module):
         return self.projection.weight.flatten(1)
 
     def _check_images(self, images: Tensor) -> None:
-        expected = (self.projection.in_channels, *self.image_size)
+        expected = (self.channels, *self.image_size)
         if images.ndim != 4 or tuple(images.shape[1:]) != expected:
             raise ValueError(
                 f"images must be (batch, {', '.join(map(str, expected))}), given {tuple(images.shape)}: resize the "
@@ -236,7 +236,7 @@ class ViT(nn.Module):
         """
         tokens = self.patch_embedding(images)
         if self.class_token is not None:
-            tokens = torch.cat([self.class_token.expand(len(tokens), -1, -1), tokens], dim=1)
+            tokens = torch.cat([self.class_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)
         return tokens + self.positions
 
     def resize(self, image_size: ImageSize) -> None:

@@ -1,14 +1,12 @@
-"""The published evaluation of referring segmentation, on RefCOCO, RefCOCO+ and G-Ref: one mask an expression.
+"""The evaluation that LAVT was published with, on RefCOCO, RefCOCO+ and G-Ref: one mask an expression.
 
 `evaluate` reads a checkpoint and a split, predicts a mask for each sentence of each referent, and writes one JSON file:
 oIoU, mIoU and P@0.5 to P@0.9 with intervals, and what they were measured with. It may be stopped at any time. Finished
 results are then in FILE.partial, and the same call continues from there, also with another batch size or on another
 device. Results of another checkpoint, data set or setting are refused, not mixed.
 
-In the published evaluation an image is squashed to the network's square, and so is its mask (nearest pixel). The two
-masks are compared there, in pixels of the squashed image. at="original" compares in the photograph's own pixels
-instead: the logits are resized to it (bilinear, corners on corners). Sentences are those that the data sets call
-"sent": in lower case, without punctuation.
+A `Protocol` says how sentences and targets are read and where masks are compared. Its defaults are those of the
+published code of LAVT (Yang et al., CVPR 2022); the record says which were used.
 """
 
 import hashlib
@@ -18,7 +16,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -35,12 +33,44 @@ from xattn_edu.machine import describe_machine
 from xattn_edu.measure.overlaps import Overlaps, Score, overlaps
 from xattn_edu.models.masks import predicted_masks, resize
 from xattn_edu.predict.loading import load_segmenter
-from xattn_edu.predict.segmenter import Segmenter
+from xattn_edu.predict.segmenter import SIZE, Segmenter
+from xattn_edu.shapes import check_choice
 
 FORMAT = "xattn_edu evaluation 1"  # what a finished file and a partial one call themselves
 SAVE_EVERY = 200  # expressions
+LEVEL = 95  # %, of the intervals
 SCORES: dict[str, Score] = {"oIoU": "oiou", "mIoU": "miou"}
 SCORES |= {f"P@{threshold}": ("precision", threshold) for threshold in (0.5, 0.6, 0.7, 0.8, 0.9)}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How sentences and targets are read and where masks are compared. The defaults are the published ones.
+
+    Raises ValueError for a choice that is not listed here.
+
+    Args:
+        sentences: "raw", as people typed them, or "sent", in lower case and without punctuation.
+        keep_sep: whether a sentence longer than the model's length keeps [SEP]. The published code adds [SEP] and then
+            cuts, so that a long sentence ends without it.
+        parts: the target of a referent in several parts, as in `data.refer.mask`: "once" takes the pixels that exactly
+            one part covers, so that an overlap of two is background, "union" the pixels that any part covers.
+        at: "network" compares in the square to which images are squashed; the target becomes that square by nearest
+            neighbour. "original" compares in the photograph's own pixels, to which the logits are resized (bilinear,
+            corners on corners).
+    """
+
+    sentences: Literal["raw", "sent"] = "raw"
+    keep_sep: bool = False
+    parts: refer.Parts = "once"
+    at: Literal["network", "original"] = "network"
+
+    def __post_init__(self) -> None:
+        check_choice("sentences", self.sentences, ("raw", "sent"))
+        if not isinstance(self.keep_sep, bool):
+            raise ValueError(f"keep_sep must be True or False, given {self.keep_sep!r}")
+        check_choice("parts", self.parts, ("once", "union"))
+        check_choice("at", self.at, ("network", "original"))
 
 
 def evaluate(
@@ -53,7 +83,7 @@ def evaluate(
     split_by: str | None = None,
     images: str | Path | None = None,
     check_counts: bool = True,
-    at: Literal["network", "original"] = "network",
+    protocol: Protocol = Protocol(),
     batch_size: int = 8,
     device: str = "auto",
     progress: bool = True,
@@ -61,48 +91,53 @@ def evaluate(
 ) -> tuple[dict[str, Any], bool]:
     """The record in `out`, and whether `out` existed before; if it did, nothing is computed.
 
-    Raises ValueError, before anything is computed, for an argument out of range, for an `out` that holds something else
-    and for results of another run; and the errors of `data.refer.load` and `load_segmenter`.
+    Raises ValueError, before anything is computed, for an argument out of range, for a set without the sentences of
+    `protocol`, for an `out` that holds something else and for results of another run; and the errors of
+    `data.refer.load` and `load_segmenter`.
 
     Args:
         checkpoint: the file of weights, as in `load_segmenter`.
         root: folder or file of the data set, and from `dataset` to `check_counts` the further arguments of
             `data.refer.load`.
         out: the JSON file to write.
-        at: the size at which masks are compared, see above.
+        protocol: how sentences and targets are read and where masks are compared; published if not given.
         batch_size: sentences in a batch.
         device: "auto", or a device of torch.
         progress: show a bar.
         model: further arguments of `load_segmenter`.
     """
     out, checkpoint = Path(out).expanduser(), Path(checkpoint).expanduser()
-    _check_arguments(out, at, batch_size)
+    if batch_size < 1:
+        raise ValueError(f"batch_size is 1 at least, given {batch_size}")
+    check_folder_of(out)
     split_by = refer.USUAL.get(dataset) if split_by is None else split_by
     expressions = refer.load(root, dataset, split, split_by, images=images, check_counts=check_counts)
     if not len(expressions):
         raise ValueError(f"there is no expression in {split} of {root}")
+    _check_sentences(expressions, protocol)
     segmenter = load_segmenter(checkpoint, device=device, **model)
     run = {"dataset": dataset, "split_by": split_by, "split": split} | describe_run(checkpoint, segmenter, expressions)
-    run |= {"compared_at": f"{segmenter.size} x {segmenter.size}" if at == "network" else "the image's size"}
-    run |= {"settings": {"image_size": segmenter.size} | _chosen(model)}
+    run |= asdict(protocol) | {"settings": {"image_size": segmenter.size} | _chosen(model)}
 
     if (stored := _read(out)) is not None:
         _same_run(out, stored, run, "name another file, or delete it")
         return stored, True
     partial = Partial(out.with_name(out.name + ".partial"), run)
-    found = _all_overlaps(segmenter, expressions, partial, at, batch_size, progress)
+    found = _all_overlaps(segmenter, expressions, partial, protocol, batch_size, progress)
     record = _record(run, found, expressions, segmenter, partial.seconds(), batch_size)
     write_atomically(out, (json.dumps(record, indent=1) + "\n").encode())
-    partial.path.unlink()
+    partial.path.unlink(missing_ok=True)  # the same evaluation in another process may have finished before
     return record, False
 
 
-def _check_arguments(out: Path, at: str, batch_size: int) -> None:
-    if at not in ("network", "original"):
-        raise ValueError(f'masks are compared at "network" or "original" size, given {at!r}')
-    if batch_size < 1:
-        raise ValueError(f"batch_size is 1 at least, given {batch_size}")
-    check_folder_of(out)
+def _check_sentences(expressions: ReferringExpressions, protocol: Protocol) -> None:
+    missing = sum(sentence.raw is None for _, sentence in expressions.pairs)
+    if missing and protocol.sentences == "raw":
+        raise ValueError(
+            f"{missing:,} of {len(expressions):,} sentences lack 'raw', which the published evaluation reads: convert "
+            "REFER's files again with `xattn convert-refer`, which left it out before, or choose the other form with "
+            "sentences='sent' (--sentences sent)"
+        )
 
 
 def _chosen(model: dict[str, Any]) -> dict[str, Any]:
@@ -117,7 +152,7 @@ def _all_overlaps(
     segmenter: Segmenter,
     expressions: ReferringExpressions,
     partial: "Partial",
-    at: Literal["network", "original"],
+    protocol: Protocol,
     batch_size: int,
     progress: bool,
 ) -> Overlaps:
@@ -127,7 +162,7 @@ def _all_overlaps(
         try:
             while len(found) < len(expressions):
                 end = min(len(found) + SAVE_EVERY, len(expressions))
-                for part in masks_compared(segmenter, expressions, range(len(found), end), at, batch_size):
+                for part in masks_compared(segmenter, expressions, range(len(found), end), protocol, batch_size):
                     found += part
                     bar.update(len(part))
                 partial.save(found)
@@ -145,13 +180,18 @@ def masks_compared(
     segmenter: Segmenter,
     expressions: ReferringExpressions,
     chosen: range,
-    at: Literal["network", "original"] = "network",
+    protocol: Protocol = Protocol(),
     batch_size: int = 8,
 ) -> Iterator[Overlaps]:
-    """The overlaps of the `chosen` expressions, batch by batch. An image is read once for expressions in a row."""
-    prepared = _prepared(segmenter, expressions, chosen, at)
+    """The overlaps of the `chosen` expressions, batch by batch. An image is read once for expressions in a row.
+
+    Raises ValueError for a set without the sentences of `protocol`.
+    """
+    _check_sentences(expressions, protocol)
+    prepared = _prepared(segmenter, expressions, chosen, protocol)
     while batch := list(islice(prepared, batch_size)):
-        logits = segmenter.logits(torch.stack([item.pixels for item in batch]), [item.sentence for item in batch])
+        pixels = torch.stack([item.pixels for item in batch])
+        logits = segmenter.logits(pixels, [item.sentence for item in batch], protocol.keep_sep)
         sizes = [(item.mask.shape[0], item.mask.shape[1]) for item in batch]
         sized = [
             each[None] if size == each.shape[1:] else resize(each[None], size) for each, size in zip(logits, sizes)
@@ -167,7 +207,7 @@ class _Item(NamedTuple):
 
 
 def _prepared(
-    segmenter: Segmenter, expressions: ReferringExpressions, chosen: range, at: Literal["network", "original"]
+    segmenter: Segmenter, expressions: ReferringExpressions, chosen: range, protocol: Protocol
 ) -> Iterator[_Item]:
     image_id = ref_id = None
     for index in chosen:
@@ -175,11 +215,13 @@ def _prepared(
         if referent.image_id != image_id:
             image_id, pixels = referent.image_id, segmenter.pixels(expressions[index].image)
         if referent.ref_id != ref_id:
-            ref_id, mask = referent.ref_id, referent.mask()
-            if at == "network":
+            ref_id, mask = referent.ref_id, referent.mask(protocol.parts)
+            if protocol.at == "network":
                 square = (segmenter.size, segmenter.size)
                 mask = np.array(Image.fromarray(mask).resize(square, Image.Resampling.NEAREST))
-        yield _Item(pixels, sentence.text, torch.from_numpy(mask))
+        text = sentence.raw if protocol.sentences == "raw" else sentence.text
+        assert text is not None  # see _check_sentences
+        yield _Item(pixels, text, torch.from_numpy(mask))
 
 
 def describe_run(checkpoint: Path, segmenter: Segmenter, expressions: ReferringExpressions) -> dict[str, Any]:
@@ -245,6 +287,8 @@ def _read(path: Path) -> dict[str, Any] | None:
         if content["format"] != FORMAT or not isinstance(content["run"], dict):
             raise ValueError("another format")
     except (OSError, ValueError, KeyError, TypeError) as error:
+        if not path.exists():  # the same evaluation in another process has finished since
+            return None
         raise ValueError(f"{path} is there already, and is no evaluation of ours: name another file") from error
     return content
 
@@ -276,8 +320,8 @@ def _record(
             "referents_published": published,
             "images": len({referent.image_id for referent in expressions.referents}),
         },
-        "scores": {name: found.interval(score)._asdict() for name, score in SCORES.items()},
-        "interval": "95 %, percentile bootstrap of the expressions, 1000 samples, as if they were independent",
+        "scores": {name: found.interval(score, LEVEL / 100)._asdict() for name, score in SCORES.items()},
+        "interval": f"{LEVEL} %, percentile bootstrap of the expressions, 1000 samples, as if they were independent",
         "seconds": seconds,
         "machine": describe_machine(segmenter.device),
         "versions": {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in packages},
@@ -293,17 +337,27 @@ def table(record: dict[str, Any]) -> str:
         else f" (published: {counts['referents_published']:,})"
     )
     lines = [
-        f"{run['checkpoint']} on {run['dataset']} {run['split']} ({run['split_by']}), "
-        f"masks compared at {run['compared_at']}",
+        f"{run['checkpoint']} on {run['dataset']} {run['split']} ({run['split_by']})",
         f"{counts['expressions']:,} expressions for {counts['referents']:,} referents{note} "
         f"in {counts['images']:,} images",
         "",
-        f"{'%':<8}{'score':>6}   95 % interval",
+        f"{'%':<8}{'score':>6}   {LEVEL} % interval",
     ]
     for name, score in record["scores"].items():
         score, low, high = (100 * score[part] for part in ("score", "low", "high"))
         lines.append(f"{name:<8}{score:>6.2f}   {low:.2f} to {high:.2f}")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *_protocol_lines(run)])
+
+
+def _protocol_lines(run: dict[str, Any]) -> list[str]:
+    """Each choice beside the published one, and which of them differ."""
+    published, here = asdict(Protocol()) | {"image_size": SIZE}, run | run["settings"]
+    words = {True: "yes", False: "no"}
+    lines = [f"{'':<12}{'here':<11}published"]
+    for name, value in published.items():
+        lines.append(f"{name:<12}{words.get(here[name], here[name]):<11}{words.get(value, value)}")
+    changed = [name for name, value in published.items() if here[name] != value]
+    return [*lines, f"differs from the published evaluation in {', '.join(changed)}" if changed else "nothing differs"]
 
 
 def _bar(done: int, count: int, show: bool) -> Any:

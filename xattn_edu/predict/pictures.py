@@ -33,6 +33,7 @@ _TURNS = {  # what shows an image upright, by its orientation in the EXIF data
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+POSTSCRIPT = (b"%!PS", b"\xc5\xd0\xd3\xc6")  # how EPS files begin: programs, which Pillow has Ghostscript run
 
 
 # --- pictures in and out
@@ -52,11 +53,14 @@ def read_image(path: str | Path) -> ndarray:
 
     Raises FileNotFoundError if there is no file. Raises ValueError for a file that is damaged or no image, for more
     pixels than Pillow trusts (89 million), for floats that are not all in 0..1 (NaN and infinity among them), and for
-    whole numbers outside 0..65535.
+    whole numbers outside 0..65535. No program is run: PostScript is refused.
     """
     path = expanded(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is no file: name an image, such as a .jpg or .png")
+    with open(path, "rb") as file:
+        if file.read(4).startswith(POSTSCRIPT):
+            raise ValueError(f"{path} is PostScript, a program that would have to be run: save the image as a PNG")
     try:
         with warnings.catch_warnings(action="ignore"):  # about damaged metadata
             warnings.simplefilter("error", Image.DecompressionBombWarning)

@@ -78,15 +78,20 @@ class Segmenter:
         colours = torch.from_numpy(squashed).permute(2, 0, 1).float()
         return (colours - torch.tensor(self.mean)[:, None, None]) / torch.tensor(self.deviation)[:, None, None]
 
-    def ids(self, sentences: list[str]) -> tuple[Int[Tensor, "batch piece"], Bool[Tensor, "batch piece"]]:
-        """Sentences as the model takes them. A blank one, as data sets may hold, becomes [CLS] [SEP], as in BERT."""
-        encoded = [self.tokenizer.encode(sentence, self.length) for sentence in sentences]
+    def ids(
+        self, sentences: list[str], keep_sep: bool = True
+    ) -> tuple[Int[Tensor, "batch piece"], Bool[Tensor, "batch piece"]]:
+        """Sentences as the model takes them. A blank one, as data sets may hold, becomes [CLS] [SEP], as in BERT.
+
+        A sentence longer than `length` pieces loses its last pieces, or with keep_sep=False the last ones and [SEP].
+        """
+        encoded = [self.tokenizer.encode(sentence, self.length, keep_sep) for sentence in sentences]
         return torch.stack([sentence.ids for sentence in encoded]), torch.stack([sentence.mask for sentence in encoded])
 
     @torch.no_grad()
-    def logits(self, images: Float[Tensor, "batch 3 size size"], sentences: list[str]) -> Tensor:
-        """Logits (batch, 2, size, size) of images made by `pixels`, on the model's device."""
-        ids, mask = self.ids(sentences)
+    def logits(self, images: Float[Tensor, "batch 3 size size"], sentences: list[str], keep_sep: bool = True) -> Tensor:
+        """Logits (batch, 2, size, size) of images made by `pixels`, on the model's device; `keep_sep` as in `ids`."""
+        ids, mask = self.ids(sentences, keep_sep)
         return self.model(images.to(self.device), ids.to(self.device), mask.to(self.device))
 
     @torch.no_grad()

@@ -1,6 +1,5 @@
 """The checkpoint that interrupted training is continued from."""
 
-import functools
 import json
 import zlib
 from dataclasses import dataclass
@@ -9,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import TensorDataset
 
-from xattn_edu.files import write_atomically
+from xattn_edu.files import check_folder_of, expanded, first_line, parse_json, write_atomically
+from xattn_edu.shapes import whole_number
+from xattn_edu.training.identity import checksum, describe, describe_model
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-FORMAT = "xattn_edu training 2"  # stands in the header of every checkpoint
+FORMAT = "xattn_edu training 3"  # stands in the header of every checkpoint
+FIX = "delete it (or move it away) to start anew, or name another file"
 
 
 @dataclass
@@ -32,22 +33,25 @@ class Checkpoint:
     """The file a run is continued from: tensors of model and optimizer, and everything else in its header.
 
     `path` None is no checkpoint; `every` is the number of steps between two of them, None for the end of each epoch
-    only. Raises ValueError for a path that cannot be written and an `every` below 1.
+    only. `settings` (of `train`), the model and the training set are what the run is recognised by. Raises ValueError
+    for a path that cannot be written, an `every` below 1, and settings without a name (see `identity.describe`).
     """
 
     def __init__(
         self, path: str | Path | None, every: int | None, settings: dict[str, Any], model: nn.Module, train_set: Any
     ):
-        if every is not None and every < 1:
-            raise ValueError(f"checkpoint_every must be 1 step or more, given {every}")
-        self.path, self.every = None if path is None else Path(path), every
-        if self.path is None:
+        self.every = None if every is None else whole_number("checkpoint_every", every, 1)
+        self.path: Path | None = None
+        if path is None:
             return
-        if not self.path.parent.is_dir():
-            raise ValueError(f"the folder of checkpoint={str(path)!r} does not exist: create it first")
-        if self.path.is_dir():
-            raise ValueError(f"checkpoint={str(path)!r} is a folder: name a file in it")
-        self.run = settings | {"data": _describe_data(train_set)} | _describe_model(model)
+        try:
+            self.path = expanded(path)
+            check_folder_of(self.path)
+        except OSError as error:
+            raise ValueError(f"checkpoint={str(path)!r} cannot be written: {error}") from error
+        self.run = {name: describe(name, value) for name, value in settings.items()}
+        self.run["data"] = f"{len(train_set)} samples, {describe('train_set', train_set)}"
+        self.run |= describe_model(model)
 
     def is_due(self, step: int) -> bool:
         """Whether `every` divides the number of steps done."""
@@ -56,11 +60,11 @@ class Checkpoint:
     def save(
         self, accelerator: "Accelerator", model: nn.Module, optimizer: torch.optim.Optimizer, done: Progress
     ) -> None:
-        """Write the file, unless the loss is no longer finite: such a run cannot be continued."""
+        """Write the file. Raises OSError with its name, and leaves the checkpoint before it as it was."""
         if self.path is None:
             return
         totals = accelerator.reduce(done.totals)
-        if accelerator.is_main_process and totals[0].isfinite():
+        if accelerator.is_main_process:
             from safetensors.torch import save
 
             tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
@@ -69,8 +73,8 @@ class Checkpoint:
             tensors["totals"] = totals
             tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
             state = json.dumps({"run": self.run, "step": done.step, "history": done.rows})
-            checksum = str(_checksum(tensors, state))
-            write_atomically(self.path, save(tensors, {"format": FORMAT, "state": state, "checksum": checksum}))
+            header = {"format": FORMAT, "state": state, "checksum": _checksum(tensors, state)}
+            write_atomically(self.path, save(tensors, header))
         accelerator.wait_for_everyone()
 
     def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
@@ -81,71 +85,54 @@ class Checkpoint:
         there, here = state["run"], self.run
         if there != here:
             names = [name for name in {**here, **there} if here.get(name) != there.get(name)]
-            differences = "; ".join(f"{name}: {there.get(name)} there, {here.get(name)} here" for name in names[:5])
+            differences = "; ".join(
+                f"{name}: {there.get(name)!s:.400} there, {here.get(name)!s:.400} here" for name in names[:5]
+            )
             raise ValueError(
                 f"the checkpoint {self.path} belongs to another run ({differences}{'; ...' * (len(names) > 5)}): "
                 "use the same settings, or another file name, or delete the file to start anew"
             )
         weights = {name: tensor for name, tensor in tensors.items() if name.startswith("model.")}
-        model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in weights.items()})
         states: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            if name.startswith("optimizer."):
-                _, number, key = name.split(".")
-                states.setdefault(int(number), {})[key] = tensor
-        optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
-        return Progress(state["history"], state["step"], tensors["totals"])
+        try:
+            model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in weights.items()})
+            for name, tensor in tensors.items():
+                if name.startswith("optimizer."):
+                    _, number, key = name.split(".")
+                    states.setdefault(int(number), {})[key] = tensor
+            optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+            return Progress(state["history"], state["step"], tensors["totals"])
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"the checkpoint {self.path} does not fit ({first_line(error)}): {FIX}") from error
 
     def _read(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        from safetensors import SafetensorError, safe_open
+        from safetensors import safe_open
 
-        fix = "delete it (or move it away) to start anew, or name another file"
         try:
+            if self.path is None or not self.path.is_file():
+                raise ValueError("it is no file")
             with safe_open(str(self.path), framework="pt") as file:
                 metadata, names = file.metadata() or {}, file.keys()
                 tensors = {name: file.get_tensor(name).clone() for name in names}
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"the checkpoint {self.path} is damaged or no checkpoint ({error}): {fix}") from error
-        if metadata.get("format") != FORMAT:
-            raise ValueError(f"{self.path} is not a checkpoint of this training loop: {fix}")
-        if metadata.get("checksum") != str(_checksum(tensors, metadata.get("state", ""))):
-            raise ValueError(f"the checkpoint {self.path} is damaged (its checksum does not match): {fix}")
-        return json.loads(metadata["state"]), tensors
+            found = metadata.get("format", "")
+            if found != FORMAT and found.startswith(FORMAT.rstrip("0123456789")):
+                raise ValueError(f"it is of another version of xattn_edu, which calls it {found!r}")
+            if found != FORMAT:
+                raise ValueError("it is not a checkpoint of this training loop")
+            if metadata.get("checksum") != _checksum(tensors, metadata.get("state", "")):
+                raise ValueError("its checksum does not match")
+            state = parse_json(metadata["state"])
+            if [type(state.get(name)) for name in ("run", "step", "history")] != [dict, int, list]:
+                raise ValueError("its settings, its steps or its history are missing")
+        except Exception as error:  # noqa: BLE001 - whatever damage does to the file, the fix is the same
+            reason = error if type(error) is ValueError else first_line(error)
+            raise ValueError(f"the checkpoint {self.path} is damaged or no checkpoint ({reason}): {FIX}") from error
+        return state, tensors
 
 
-def name_of(function: Any) -> str:
-    """How a checkpoint describes a function: by its name, and the arguments that a partial has fixed."""
-    if isinstance(function, functools.partial):
-        fixed = [repr(value) for value in function.args] + [
-            f"{key}={value!r}" for key, value in function.keywords.items()
-        ]
-        return f"{name_of(function.func)}({', '.join(fixed)})"
-    return getattr(function, "__qualname__", repr(function))
-
-
-def _describe_model(model: nn.Module) -> dict[str, str]:
-    """Shapes of all tensors, and the numbers its modules were built with (heads, rates), keyed by name."""
-    described = {}
-    for path, module in model.named_modules():
-        for name, value in vars(module).items():
-            if isinstance(value, bool | int | float | str | tuple) and not name.startswith("_") and name != "training":
-                described[f"model {path}.{name}" if path else f"model {name}"] = (
-                    f"{value:g}" if isinstance(value, float) else str(value)
-                )
-    for name, tensor in model.state_dict().items():
-        described[f"model {name}"] = f"{'x'.join(map(str, tensor.shape))} {tensor.dtype}"
-    return described
-
-
-def _describe_data(dataset: Any) -> str:
-    samples = f"{len(dataset)} samples"
-    if not isinstance(dataset, TensorDataset):
-        return samples
-    return f"{samples}, checksum {_checksum({str(n): tensor for n, tensor in enumerate(dataset.tensors)}):08x}"
-
-
-def _checksum(tensors: dict[str, Tensor], text: str = "") -> int:
+def _checksum(tensors: dict[str, Tensor], text: str) -> str:
     value = zlib.crc32(text.encode())
     for name in sorted(tensors):
-        value = zlib.crc32(tensors[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data, value)
-    return value
+        value = zlib.crc32(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode(), value)
+        value = checksum(tensors[name], value)
+    return str(value)

@@ -11,7 +11,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from xattn_edu.data.batches import Samples, epoch_batches, take
 from xattn_edu.machine import choose_device, precision_on, seed_everything, seed_from
+from xattn_edu.shapes import whole_number
 from xattn_edu.training.checkpoints import Checkpoint, Progress
 from xattn_edu.training.history import History
 from xattn_edu.training.recipe import Recipe, check_data
@@ -38,6 +39,7 @@ def train(
     *,
     epochs: int,
     batch_size: int = 64,
+    accumulate: int = 1,
     learning_rate: float = 1e-3,
     weight_decay: float = 0.05,
     warmup: float = 0.1,
@@ -54,14 +56,19 @@ def train(
 ) -> History:
     """Train `model` in place with AdamW; it comes back in eval mode, on the device it was trained on.
 
-    Under `accelerate launch` every process takes its share of each batch. On a CPU, a run that is continued from its
-    checkpoint ends with the same bits as a run without the interruption.
+    Under `accelerate launch` (on CPUs with --multi_gpu --num_processes N) every process takes its share of each batch.
+    On a CPU, a run that is continued from its checkpoint ends with the same bits as a run without the interruption.
+
+    Several processes, and batches in parts (`accumulate`), train the same weights up to rounding, if nothing in the
+    model is random or computed over the batch (dropout, batch norm), and if `loss` is the mean over samples. A mean
+    over something else, such as words that are no padding, is weighted by the samples of each part.
 
     Args:
         model: called as `model(input, ...)` with the batch.
         train_set: its items are (input, ..., target).
         epochs: passes over `train_set`.
         batch_size: samples of a step, over all processes.
+        accumulate: parts in which each process computes its share of a step, one after the other, to save memory.
         learning_rate: the highest; the rate rises to it during `warmup` and then falls to zero along a cosine.
         weight_decay: AdamW's, of weight matrices only.
         warmup: share of all steps in which the learning rate rises, from 0 to below 1.
@@ -72,17 +79,21 @@ def train(
         evaluate: `evaluate(model)` returns {name: number} for the history.
         evaluate_every: epochs between evaluations; the last epoch is always evaluated.
         device: "auto" is CUDA, then MPS, then the CPU.
-        checkpoint: a file (.safetensors), written after each epoch; if it exists, training continues from it.
+        checkpoint: a file (.safetensors), written after each epoch; if it exists, training continues from it. The loss,
+            `augment` and the training set need a name then, see `identity.describe`. Only the device, `evaluate` and
+            what is shown may change on the way.
         checkpoint_every: steps after which the checkpoint is written as well.
         progress: whether to show a bar, in notebooks and terminals.
 
-    Raises, before any work, ValueError for arguments out of range, for labels that the model has no class for (if
-    they are in memory and the loss is cross-entropy), and for a checkpoint that is damaged or belongs to another run;
-    FloatingPointError when the loss is no longer finite.
+    Raises, before any work, TypeError for settings that are no numbers; ValueError for numbers out of range, for labels
+    that the model has no class for (if they are in memory and the loss is cross-entropy), and for a checkpoint that
+    cannot be written, is damaged or belongs to another run. Raises FloatingPointError when the loss or the gradient is
+    no longer finite, and RuntimeError when another process has ended.
     """
     recipe = Recipe(
         epochs=epochs,
         batch_size=batch_size,
+        accumulate=accumulate,
         learning_rate=learning_rate,
         weight_decay=weight_decay,
         warmup=warmup,
@@ -91,17 +102,20 @@ def train(
         loss=loss,
         augment=augment,
     )
-    if evaluate_every < 1:
-        raise ValueError(f"evaluate_every must be 1 epoch or more, given {evaluate_every}")
+    evaluate_every = whole_number("evaluate_every", evaluate_every, 1)
     check_data(model, train_set, loss)
     device = choose_device(device)
-    saved = Checkpoint(checkpoint, checkpoint_every, recipe.described(), model, train_set)
+    saved = Checkpoint(checkpoint, checkpoint_every, vars(recipe) | {"processes": _processes()}, model, train_set)
 
-    optimizer: torch.optim.Optimizer = adamw(model, learning_rate, weight_decay)
+    optimizer: torch.optim.Optimizer = adamw(model, recipe.learning_rate, recipe.weight_decay)
     done = saved.load(model, optimizer)
     accelerator = _accelerator(device)
     done.totals = done.totals.to(accelerator.device) * accelerator.is_main_process
-    with _chance_restored(), _prepared(accelerator, model, optimizer) as (network, optimizer):
+    with (
+        _chance_restored(),
+        _end_of_others(accelerator.num_processes),
+        _prepared(accelerator, model, optimizer) as (network, optimizer),
+    ):
         run = _Run(recipe, model, train_set, accelerator, network, optimizer, done, saved)
         with _bar(done.step, run.steps, progress and accelerator.is_main_process) as bar:
             _fit(run, evaluate, evaluate_every, bar)
@@ -135,37 +149,65 @@ class _Run:
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         seed_everything(seed_from(recipe.seed, "step", done.step, rank))
         share = indices[rank::processes]
-        weight = len(share) * processes / len(indices)  # 0 for a process that the last batch left without samples
-        *inputs, target = take(self.train_set, share if len(share) else indices[:1], self.accelerator.device)
+        # A process that the last batch left without samples computes a gradient of weight 0: the others wait for it.
+        batch = take(self.train_set, share if len(share) else indices[:1], self.accelerator.device)
         if recipe.augment is not None:
-            inputs[0] = recipe.augment(inputs[0])
+            batch[0] = recipe.augment(batch[0])
 
-        output = self.network(*inputs)
-        loss = recipe.loss(output, target)
-        self.accelerator.backward(loss * weight)
+        *early, last = _parts(batch, recipe.accumulate)
+        for part in early:
+            with self.accelerator.no_sync(self.network):  # the processes exchange gradients once, with the last part
+                self._add_gradient(part, len(part[-1]) * processes / len(indices))
+        self._add_gradient(last, len(last[-1]) * processes / len(indices) if len(share) else 0.0)
         if recipe.clip is not None:
             self.accelerator.clip_grad_norm_(self.network.parameters(), recipe.clip)
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.learning_rate * cosine_schedule(done.step, self.steps, recipe.warmup)
         self.optimizer.step()
         self.optimizer.zero_grad()
-
-        done.totals += torch.stack([loss.detach(), _right(output, target), torch.ones_like(loss)]) * len(share)
         done.step += 1
 
-    def finish_epoch(self, epoch: int) -> dict[str, float]:
-        """The epoch's row: its mean loss and accuracy. Raises FloatingPointError if the loss is not finite."""
+    def _add_gradient(self, part: Sequence[Tensor], weight: float) -> None:
+        """Add the gradient of a part of a batch, times `weight`, and the part's loss and right answers, unless it is 0.
+
+        The weight is the part's share of the batch times the number of processes, whose mean gradient is taken.
+        """
+        *inputs, target = part
+        output = self.network(*inputs)
+        loss = self.recipe.loss(output, target)
+        self.accelerator.backward(loss * weight)
+        found = torch.stack([loss.detach(), _right(output, target), torch.ones_like(loss)])
+        self.done.totals += found * (len(target) if weight else 0)
+
+    def check_finite(self) -> tuple[float, float, float]:
+        """The epoch's loss, right answers and samples so far. Raises FloatingPointError if training has diverged."""
         loss, right, samples = self.accelerator.reduce(self.done.totals).tolist()
-        self.done.totals.zero_()
+        epoch = (self.done.step - 1) // self.batches_per_epoch + 1
+        fix = "and delete the checkpoint, if there is one, before training with other settings"
         if not math.isfinite(loss):
             raise FloatingPointError(
                 f"the loss is {loss} in epoch {epoch}: lower learning_rate={self.recipe.learning_rate:g}, or look for "
-                "NaN in the inputs (and delete the checkpoint, if there is one, before training with other settings)"
+                f"NaN in the inputs ({fix})"
             )
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad and not parameter.isfinite().all():
+                raise FloatingPointError(
+                    f"{name} is not finite in epoch {epoch}, though the loss is: its gradient was not. Look for a "
+                    "square root of 0, a logarithm of 0 or a division by 0, where there is no derivative, or lower "
+                    f"learning_rate={self.recipe.learning_rate:g} ({fix})"
+                )
+        return loss, right, samples
+
+    def finish_epoch(self, epoch: int) -> dict[str, float]:
+        """The epoch's row: its mean loss and accuracy."""
+        loss, right, samples = self.check_finite()
+        self.done.totals.zero_()
         row = {"epoch": epoch, "step": self.done.step, "loss": loss / samples}
         return row | ({} if math.isnan(right) else {"accuracy": right / samples})
 
     def save(self) -> None:
+        """Write the checkpoint. Raises FloatingPointError if training has diverged, for nothing could continue it."""
+        self.check_finite()
         self.saved.save(self.accelerator, self.model, self.optimizer, self.done)
 
 
@@ -233,12 +275,17 @@ class _Clock:
         }
 
 
+def _processes() -> int:
+    """How many processes train together, as `accelerate launch` and torchrun say it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def _accelerator(device: torch.device) -> "Accelerator":
     """accelerate on this device, with bfloat16 if the device has it."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if _processes() == 1:
         # accelerate keeps its first device until Python ends; here each training may choose its own.
         AcceleratorState._reset_state(reset_partial_state=True)
         os.environ["ACCELERATE_TORCH_DEVICE"] = str(device)
@@ -247,6 +294,20 @@ def _accelerator(device: torch.device) -> "Accelerator":
         return Accelerator(cpu=device.type == "cpu", mixed_precision=precision)
     finally:
         os.environ.pop("ACCELERATE_TORCH_DEVICE", None)
+
+
+@contextlib.contextmanager
+def _end_of_others(processes: int) -> Iterator[None]:
+    """Give the error of a lost connection the words that help: the process at the other end was killed or failed."""
+    try:
+        yield
+    except RuntimeError as error:
+        if processes > 1 and any(words in str(error) for words in ("by peer", "remote process", "Timed out")):
+            raise RuntimeError(
+                f"another of the {processes} processes of this training has ended: look for its error, or for the "
+                "signal that killed it; with a checkpoint, the same command continues"
+            ) from error
+        raise
 
 
 @contextlib.contextmanager
@@ -274,6 +335,12 @@ def _chance_restored() -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(numpy)
+
+
+def _parts(batch: list[Tensor], count: int) -> list[tuple[Tensor, ...]]:
+    """A batch in `count` parts of nearly equal size, or one for each sample if there are fewer samples."""
+    count = min(count, len(batch[-1]))
+    return list(zip(*(tensor.tensor_split(count) for tensor in batch)))
 
 
 def _evaluated(numbers: Any, row: dict[str, float]) -> dict[str, float]:

@@ -11,19 +11,22 @@ from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
 from xattn_edu.data.batches import Samples
+from xattn_edu.machine import check_seed
 from xattn_edu.models.layers import evaluating
-from xattn_edu.training.checkpoints import name_of
+from xattn_edu.shapes import real_number, whole_number
 
 
 @dataclass(frozen=True)
 class Recipe:
     """The settings of `train` that decide the trained weights: a checkpoint is continued only with the same ones.
 
-    Raises ValueError for numbers out of range.
+    Numbers of NumPy and torch become Python's. Raises TypeError for other objects than numbers, ValueError for numbers
+    out of range.
     """
 
     epochs: int
     batch_size: int
+    accumulate: int
     learning_rate: float
     weight_decay: float
     warmup: float
@@ -33,9 +36,12 @@ class Recipe:
     augment: Callable[[Tensor], Tensor] | None
 
     def __post_init__(self) -> None:
-        for name, value in (("epochs", self.epochs), ("batch_size", self.batch_size)):
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number from 1 up, given {value!r}")
+        plain: dict[str, Any] = {"epochs": whole_number("epochs", self.epochs, 1), "seed": check_seed(self.seed)}
+        plain["batch_size"] = whole_number("batch_size", self.batch_size, 1)
+        plain["accumulate"] = whole_number("accumulate", self.accumulate, 1, plain["batch_size"])
+        plain |= {name: real_number(name, getattr(self, name)) for name in ("learning_rate", "weight_decay", "warmup")}
+        plain["clip"] = None if self.clip is None else real_number("clip", self.clip)
+        vars(self).update(plain)  # a frozen dataclass does not let its fields be set
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ValueError(f"learning_rate must be positive, given {self.learning_rate}")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
@@ -44,12 +50,6 @@ class Recipe:
             raise ValueError(f"warmup is a share of all steps, from 0 to below 1, given {self.warmup}")
         if self.clip is not None and not self.clip > 0:
             raise ValueError(f"clip must be positive, or None for no clipping, given {self.clip}")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"a seed is a whole number from 0 to 2**32 - 1, given {self.seed}")
-
-    def described(self) -> dict[str, Any]:
-        """The settings as a checkpoint stores them, functions by name."""
-        return vars(self) | {"loss": name_of(self.loss), "augment": name_of(self.augment)}
 
 
 def check_data(model: nn.Module, train_set: Samples, loss: Callable[..., Tensor]) -> None:

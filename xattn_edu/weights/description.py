@@ -13,6 +13,7 @@ from torch import nn
 
 from xattn_edu.models.builders import build_model
 from xattn_edu.models.language import Tokenizer, build_tokenizer
+from xattn_edu.shapes import real_number, whole_number
 
 FORMAT = "xattn_edu segmenter 1"
 KEY = "xattn_edu"  # one entry: safetensors writes several in an order that changes from run to run
@@ -20,7 +21,11 @@ KEY = "xattn_edu"  # one entry: safetensors writes several in an order that chan
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """A model that finds what a sentence names, and how pictures and sentences become its input."""
+    """A model that finds what a sentence names, and how pictures and sentences become its input.
+
+    Numbers of NumPy and torch become Python's. Raises TypeError for what is no number and for arguments that JSON does
+    not have.
+    """
 
     builder: str  # a name in `models.builders.BUILDERS`
     arguments: dict[
@@ -31,6 +36,12 @@ class ModelDescription:
     image_size: int  # pixels: images are squashed to image_size x image_size
     mean: tuple[float, ...]  # of the pixels' red, green and blue, 0 to 255
     deviation: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        whole = {name: whole_number(name, vars(self)[name]) for name in ("length", "image_size")}
+        real = {name: tuple(real_number(name, each) for each in vars(self)[name]) for name in ("mean", "deviation")}
+        arguments = json.loads(json.dumps(self.arguments, default=_number))
+        vars(self).update(whole | real, arguments=arguments)  # a frozen dataclass does not let its fields be set
 
     def metadata(self) -> dict[str, str]:
         """The metadata for `safetensors.torch.save`."""
@@ -80,6 +91,14 @@ class ModelDescription:
                         where = f"{place}.{name}".lstrip(".")
                         return f"{where} is {theirs[name]} in the file, {ours[name]} in the given model"
         return None
+
+
+def _number(value: Any) -> int | float:
+    """Python's number for one of NumPy or torch. Raises TypeError for anything else."""
+    try:
+        return whole_number("an argument of the model", value)
+    except TypeError:
+        return real_number("an argument of the model", value)
 
 
 def _settings(module: nn.Module) -> dict[str, Any]:

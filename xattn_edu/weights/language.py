@@ -26,7 +26,7 @@ def load_tokenizer(name_or_folder: Name = "bert-base-uncased") -> Tokenizer:
     """
     from transformers import AutoTokenizer
 
-    loaded = load_from(AutoTokenizer.from_pretrained, name_or_folder, "tokenizer")
+    loaded = load_from(AutoTokenizer.from_pretrained, name_or_folder, "tokenizer", trust_remote_code=False)
     if loaded.pad_token is None:
         raise ValueError(f"the tokenizer of {name_or_folder} has no token for padding: is it a BERT's?")
     return Tokenizer(loaded.backend_tokenizer, loaded.pad_token)
@@ -42,7 +42,7 @@ def load_bert(name_or_folder: Name = "bert-base-uncased", layers: int | None = N
     """
     from transformers import AutoConfig, BertModel
 
-    config = load_from(AutoConfig.from_pretrained, name_or_folder, "BERT")
+    config = load_from(AutoConfig.from_pretrained, name_or_folder, "BERT", trust_remote_code=False)
     if config.model_type != "bert":
         raise ValueError(f"{name_or_folder} is no BERT, but a model of type {config.model_type!r}")
     if layers is not None:

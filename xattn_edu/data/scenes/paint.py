@@ -28,7 +28,7 @@ from numpy.random import Generator, SeedSequence, default_rng
 from xattn_edu.data.scenes.expressions import KINDS, LANGUAGES, Program, phrase
 from xattn_edu.data.scenes.layouts import SIDE, SPLITS, Layout, draw
 from xattn_edu.data.scenes.sprites import OBJECTS, stamp
-from xattn_edu.shapes import check_choice
+from xattn_edu.shapes import check_choice, whole_number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -105,11 +105,11 @@ def scenes(
     Raises ValueError or TypeError for any other argument, FileNotFoundError or ValueError for a file of sprites that is
     missing or broken (see `xattn_edu.data.scenes.sprites`).
     """
-    _check_int("size", size, 48, 256)
+    size = whole_number("size", size, 48, 256)
     layout, sentences, found = scene_layouts(
         split, count, seed, start=start, objects=objects, language=language, kinds=kinds
     )
-    images, masks = _paint(layout, split, seed, int(start), int(size), objects)
+    images, masks = _paint(layout, split, seed, int(start), size, objects)
     return Scenes(images, masks, sentences, found, layout)
 
 
@@ -225,11 +225,4 @@ def _check_arguments(
     if isinstance(kinds, str) or not kinds or any(kind not in KINDS for kind in kinds) or len({*kinds}) < len(kinds):
         raise ValueError(f"kinds must be some of {', '.join(KINDS)}, in a list, each once, given {kinds!r}")
     for name, value, least in (("count", count, 1), ("seed", seed, 0), ("start", start, 0)):
-        _check_int(name, value, least)
-
-
-def _check_int(name: str, value: int, least: int, most: int | None = None) -> None:
-    if not isinstance(value, int | np.integer) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an int, given {value!r}: write {name}=int(...) if it is a whole number")
-    if value < least or most is not None and value > most:
-        raise ValueError(f"{name} must be {least} {'or more' if most is None else f'to {most}'}, given {value}")
+        whole_number(name, value, least)
