@@ -18,7 +18,8 @@ from xattn_edu.experiments import (
     vit_fashion_mnist,
     vit_mixers,
 )
-from xattn_edu.experiments.fashion import SmallCNN, fashion_sets, flip
+from xattn_edu.experiments.fashion import SmallCNN, flip
+from xattn_edu.experiments.sets import Sets, fashion_sets
 from xattn_edu.experiments.sizes import FASHION_SIZES, TRANSLATION_SIZES
 from xattn_edu.machine import PROFILES, choose_profile
 from xattn_edu.measure import costs
@@ -41,23 +42,32 @@ def run():
 
 
 def test_sets_are_balanced_and_nested():
-    few, test_set = fashion_sets(30, 20, seed=1)
-    more, _ = fashion_sets(105, 20, seed=1)
+    sets, more = fashion_sets(30, 20, seed=1), fashion_sets(105, 20, seed=1).train
+    few = sets.train
     assert torch.bincount(few.tensors[1], minlength=10).tolist() == [3] * 10
-    assert torch.bincount(test_set.tensors[1], minlength=10).tolist() == [2] * 10
+    assert torch.bincount(sets.test.tensors[1], minlength=10).tolist() == [2] * 10
     assert sorted(torch.bincount(more.tensors[1], minlength=10).tolist()) == [10] * 5 + [11] * 5
     assert torch.equal(more.tensors[0][:30], few.tensors[0])  # more data is the same data and more
 
 
 def test_which_images_is_the_seeds_choice_but_never_of_the_test():
-    (first, first_test), (second, second_test) = (fashion_sets(30, 20, seed=seed) for seed in (0, 1))
-    assert not torch.equal(first.tensors[0], second.tensors[0])
-    assert torch.equal(first_test.tensors[0], second_test.tensors[0])
+    first, second = (fashion_sets(30, 20, seed=seed) for seed in (0, 1))
+    assert not torch.equal(first.train.tensors[0], second.train.tensors[0])
+    assert torch.equal(first.test.tensors[0], second.test.tensors[0])
 
 
 def test_all_images_by_default():
-    train_set, test_set = fashion_sets()
-    assert (len(train_set), len(test_set)) == (12000, 2000)
+    sets = fashion_sets()
+    assert (len(sets.train), len(sets.test), sets.choose) == (12000, 2000, None)
+
+
+def test_a_run_is_measured_on_one_set():
+    """With images held out to choose with there is no test set that could be looked at."""
+    sets = fashion_sets(30, 20, split="validation")
+    assert sets.test is None and sets.measured is sets.choose and sets.split == "validation"
+    for measured in ({}, {"choose": sets.choose, "test": sets.choose}):
+        with pytest.raises(ValueError, match="measured on one set"):
+            Sets(sets.train, **measured)
 
 
 @pytest.mark.parametrize("number", [9, 12001])
@@ -175,6 +185,14 @@ def test_mixers_are_an_experiment():
 def test_bad_settings(call, named):
     with pytest.raises(ValueError, match=named):
         call()
+
+
+def test_of_the_full_set_both_splits_are_read(monkeypatch):
+    load, asked = fashion_mnist.load, []
+    monkeypatch.setattr(fashion_mnist, "load", lambda split, full: asked.append((split, full)) or load(split))
+    for full in (False, True):
+        fashion_sets(full=full)
+    assert asked == [("train", False), ("test", False), ("train", True), ("test", True)]
 
 
 def test_full_set_where_it_is(monkeypatch):
@@ -316,16 +334,6 @@ def test_stored_translation_reaches_what_the_course_promises():
             assert row["digits 4"] > 0.9 and row["digits 9"] < 0.35
 
 
-@pytest.mark.parametrize("model", ["cross_attention", "bottleneck"])
-def test_translate_small(model):
-    run = experiments.translate(
-        model, profile="ci", train_pairs=200, test_pairs=40, epochs=1, device="cpu", progress=False
-    )
-    assert run.accuracy == run.history["exact match"][-1] and run.config["train_pairs"] == 200
-    assert all(name.startswith("digits") and 0 <= share <= 1 for name, share in run.more.items())
-    assert run.record()["metrics"].keys() >= run.more.keys()
-
-
 def test_translate_by_another_name():
     with pytest.raises(ValueError, match="cross_attention, bottleneck.*'rnn'"):
         experiments.translate("rnn", profile="ci")
@@ -342,6 +350,6 @@ def test_the_bottleneck_lets_one_vector_through_and_counts_no_padding():
     torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
-def test_exact_matches_and_digits_count_what_they_say():
+def test_right_answers_are_counted_by_the_answer_s_length():
     pairs = [experiments.translation.translation.Pair("", target, "") for target in ("1", "22", "33")]
     assert experiments.translation.by_digits(pairs, [True, True, False]) == {"digits 1": 1.0, "digits 2": 0.5}

@@ -16,7 +16,6 @@ from xattn_edu.data import hierarchical
 from xattn_edu.experiments import (
     EXPERIMENTS,
     catalogue,
-    fusion_rates,
     fusion_search,
     load_results,
     small_crossvit,
@@ -31,8 +30,8 @@ from xattn_edu.experiments.fusions import (
     branch_accuracies,
     letters_loss,
     shift_and_erase,
-    task_sets,
 )
+from xattn_edu.experiments.sets import task_sets
 from xattn_edu.experiments.sizes import FUSION_SIZES
 from xattn_edu.measure import costs
 from xattn_edu.measure.intervals import mean_interval
@@ -44,26 +43,23 @@ TINY = {"profile": "ci", "train_images": 128, "test_images": 100, "epochs": 1, "
 @pytest.mark.parametrize("task", TASKS)
 class TestSets:
     def test_fit_the_model(self, task):
-        train_set, test_set = task_sets(task, 128, 100)
-        assert (len(train_set), len(test_set)) == (128, 100)
+        train_set = task_sets(task, 128, 100).train
         *views, targets = train_set.tensors
         assert [view.shape[-1] for view in views] == list(TASKS[task].image_sizes)[: len(views)]
         model = small_crossvit(task, "none", FUSION_SIZES["ci"])
         assert TASKS[task].loss(model(*(view[:8] for view in views)), targets[:8]).isfinite()
 
-    def test_only_what_is_trained_on_depends_on_the_seed(self, task):
-        for split in ("test", "validation"):
-            (a, a_test), (b, b_test) = (task_sets(task, 128, 100, seed=seed, split=split) for seed in (0, 1))
-            assert not torch.equal(a.tensors[0], b.tensors[0]) and torch.equal(a_test.tensors[0], b_test.tensors[0])
-
-    def test_held_out_images_are_neither_trained_on_nor_the_test_s(self, task):
-        everything = 12_000 if task == "fashion" else 500
-        train_set, held_out = task_sets(task, everything, 200, split="validation")
-        _, test_set = task_sets(task, 128, 200)
-        assert len(train_set) == everything - (200 if task == "fashion" else 0)
-        seen = {image.numpy().tobytes() for image in held_out.tensors[0]}
-        others = [image.numpy().tobytes() for image in torch.cat([train_set.tensors[0], test_set.tensors[0]])]
-        assert len(seen & set(others)) == 0
+    def test_train_choose_and_test_share_no_image(self, task):
+        """Of all images: also of those that a tiny run does not take."""
+        everything = 12_000 if task == "fashion" else 3000
+        choosing, testing = (task_sets(task, everything, 2000, split=split) for split in ("validation", "test"))
+        assert len(testing.train) == everything and len(testing.test) == len(choosing.choose) == 2000
+        assert len(choosing.train) == everything - (2000 if task == "fashion" else 0)
+        train, choose, test, trained = (
+            {tuple(view.numpy().tobytes() for view in views) for views in zip(*samples.tensors[:-1])}
+            for samples in (choosing.train, choosing.choose, testing.test, testing.train)
+        )
+        assert not train & choose and not (train | choose | trained) & test
 
 
 def test_the_loss_of_letters_is_of_pair_and_relation():
@@ -96,7 +92,7 @@ def test_shift_and_erase():
 
 
 def test_accuracies_of_the_heads():
-    _, test_set = task_sets("letters", 128, 60)
+    test_set = task_sets("letters", 128, 60).test
     torch.manual_seed(0)
     model = small_crossvit("letters", "cross_attention", FUSION_SIZES["ci"]).train()
     found = branch_accuracies(model, test_set, batch_size=7)
@@ -128,14 +124,6 @@ def test_cost_is_counted_as_the_paper_counts():
     assert result.macs == costs.count(model, *(torch.zeros(1, 1, 32, 32) for _ in range(2))).macs
     assert result.macs > costs.count(result.model, *(torch.zeros(1, 1, 32, 32) for _ in range(2))).macs
     assert result.parameters == sum(p.numel() for p in result.model.parameters())
-
-
-def test_other_rates_and_settings_say_so_in_the_record():
-    assert fusion_rates("letters", "none", 1e-4, **TINY).config | {"rate": 1e-4, "split": "validation"} == (
-        fusion_rates("letters", "none", 1e-4, **TINY).config
-    )
-    result = fusion_search("encoders", "none", **TINY)
-    assert len(result.model.fusions) == SETTINGS["encoders"]["encoders"] and result.config["setting"] == "encoders"
 
 
 @pytest.mark.parametrize(

@@ -367,3 +367,15 @@ def test_who_lets_patches_meet(name):
 def test_what_does_not_fit_is_refused_by_name(call, says):
     with pytest.raises(ValueError, match=says):
         call()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", MIXERS)
+def test_mixers_of_half_precision_and_of_no_image(name, dtype):
+    torch.manual_seed(0)
+    mixer, tokens = MIXERS[name](16, (2, 3)).eval(), torch.randn(2, 6, 16)
+    expected = mixer(tokens)
+    assert mixer(tokens[:0]).shape == (0, 6, 16)
+    mixed = mixer.to(dtype)(tokens.to(dtype))
+    assert mixed.dtype == dtype
+    torch.testing.assert_close(mixed.float(), expected, rtol=0, atol=16 * torch.finfo(dtype).eps)

@@ -99,6 +99,17 @@ def test_nothing_faked_stays_in_the_process(build, inputs):
 
 
 @every_model
+def test_batches_of_none_and_of_one(build, inputs):
+    model, given = build().eval(), inputs(2)
+    whole, nothing = model(*given), model(*(x[:0] for x in given))
+    for number in range(2):
+        alone = model(*(x[number : number + 1] for x in given))
+        for part, one, none in zip(*([x] if isinstance(x, torch.Tensor) else x for x in (whole, alone, nothing))):
+            torch.testing.assert_close(one, part[number : number + 1])
+            assert none.shape == (0, *part.shape[1:])
+
+
+@every_model
 @pytest.mark.parametrize("assign", [False, True], ids=["copied", "assigned"])
 def test_a_model_that_began_without_numbers_gets_them_from_a_state_dict(build, inputs, assign):
     first, given = build().eval(), inputs(2)

@@ -27,7 +27,7 @@ REHEARSED = {  # part: its models; the others take long on a CPU
         "fusions task-cues fusion-class_token",
         "lavt model-lavt",
     ],
-    "precision": ["vit-fashion-mnist patch-14", "lavt model-lavt"],
+    "precision": ["vit-fashion-mnist patch-14"],
     "attention": ["*"],  # it has no models
     "speed": ["vit-fashion-mnist patch-14"],
 }

@@ -194,7 +194,6 @@ from xattn_edu.training.loop import train
 
 torch.set_num_threads(1)
 model = small_model()
-print("begins", flush=True)
 train(model, small_set(), **RUN | {"epochs": 30}, checkpoint=sys.argv[1], checkpoint_every=1, progress=False)
 torch.save(state(model), sys.argv[2])
 """
@@ -203,27 +202,25 @@ torch.save(state(model), sys.argv[2])
 def running(*arguments):
     path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-c", RUNNING, *map(str, arguments)]
-    return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, text=True)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 def test_a_signal_ends_it_promptly_and_the_same_bits_come_out(tmp_path, number):
     """The checkpoint is whole wherever the signal comes, and the next run clears what was left half written."""
     (folder := tmp_path / "run").mkdir()
     path, straight = folder / "run.safetensors", small_model()
     train(straight, small_set(), **RUN | {"epochs": 30})
-    for wait in (0.3, 1.0):
-        process = running(path, tmp_path / "never.pt")
-        process.stdout.readline()
-        deadline = time.monotonic() + 300
-        while not path.exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(wait)
-        process.send_signal(number)
-        process.communicate(timeout=30)
-        assert process.returncode != 0 and path.exists()
+    process = running(path, tmp_path / "never.pt")
+    deadline = time.monotonic() + 300
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    assert process.returncode == -number and path.exists()
     process = running(path, tmp_path / "weights.pt")
     process.communicate(timeout=500)
     assert process.returncode == 0 and equal(torch.load(tmp_path / "weights.pt"), state(straight))

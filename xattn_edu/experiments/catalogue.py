@@ -1,5 +1,6 @@
 """The course's measured experiments: each recipe with its settings."""
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,14 @@ from typing import Any
 from xattn_edu.experiments.fashion import little_data, vit_fashion_mnist, vit_mixers
 from xattn_edu.experiments.fusions import RATES, SETTINGS, TASKS, fusion_rates, fusion_search, train_fusion
 from xattn_edu.experiments.records import ACCURACY, Result
-from xattn_edu.experiments.referring import MODELS, lavt_ablation, lavt_finer, lavt_recipe, referring_segmentation
+from xattn_edu.experiments.referring import (
+    MODELS,
+    SCORE,
+    lavt_ablation,
+    lavt_finer,
+    lavt_recipe,
+    referring_segmentation,
+)
 from xattn_edu.experiments.sizes import RECIPE_CHANGES
 from xattn_edu.experiments.translation import translate
 from xattn_edu.models.fusions import PAPER_FUSIONS
@@ -35,6 +43,8 @@ class Experiment:
         for point in itertools.product(*values):
             yield dict(zip(self.grid, point))
 
+
+segmentation = functools.partial(Experiment, score_name=SCORE)
 
 EXPERIMENTS = {
     "vit-fashion-mnist": Experiment(
@@ -72,36 +82,31 @@ EXPERIMENTS = {
         fusion_search,
         {"setting": tuple(SETTINGS), "fusion": PAPER_FUSIONS},
     ),
-    "referring": Experiment(
+    "referring": segmentation(
         "segment the object that a sentence names, in small scenes (notebook 10)",
         referring_segmentation,
         {"model": ("decoder_fusion",)},
         keep_weights=("decoder_fusion",),
-        score_name="P@0.5",
     ),
-    "lavt": Experiment(
+    "lavt": segmentation(
         "the same with LAVT, without each of its parts, and with decoder fusion, on an equal budget (notebook 12)",
         lavt_ablation,
         {"model": tuple(MODELS)},
         keep_weights=("lavt",),
-        score_name="P@0.5",
     ),
-    "lavt-finer": Experiment(
+    "lavt-finer": segmentation(
         "LAVT with and without its language pathway, on a finer grid, with more blocks behind the gates (notebook 12)",
         lavt_finer,
         {"model": ("lavt", "lavt_pwam")},
-        score_name="P@0.5",
     ),
-    "lavt-words": Experiment(
+    "lavt-words": segmentation(
         "LAVT with MiniLM's words, frozen, tested on words it was never trained on (notebook 12; needs MiniLM)",
         lavt_ablation,
         {"model": ("lavt",), "language": ("minilm",)},
-        score_name="P@0.5",
     ),
-    "lavt-recipe": Experiment(
+    "lavt-recipe": segmentation(
         "LAVT with one choice of its recipe taken back or changed at a time (notebook 12)",
         lavt_recipe,
         {"change": tuple(RECIPE_CHANGES)},
-        score_name="P@0.5",
     ),
 }

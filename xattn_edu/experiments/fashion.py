@@ -1,6 +1,9 @@
 """Recipes on Fashion-MNIST: a small ViT, a CNN to compare it with, and other mixers in place of its attention."""
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +14,18 @@ from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
 from xattn_edu.data import fashion_mnist
-from xattn_edu.experiments.records import Result
+from xattn_edu.experiments.records import ACCURACY, Result
+from xattn_edu.experiments.running import run
+from xattn_edu.experiments.sets import Sets, fashion_sets
 from xattn_edu.experiments.sizes import FASHION_SIZES, FashionSize
-from xattn_edu.machine import Profile, choose_profile, seed_everything
-from xattn_edu.measure import costs
+from xattn_edu.machine import Profile, choose_profile
 from xattn_edu.measure.accuracy import accuracy
 from xattn_edu.models.mixers import MIXERS
 from xattn_edu.models.vit import Mixer, ViT
 from xattn_edu.shapes import check_choice, shaped
-from xattn_edu.training.loop import train
 
 RECIPE: dict[str, Any] = {"batch_size": 64, "learning_rate": 3e-3, "weight_decay": 0.05, "warmup": 0.1, "clip": 1.0}
+RECORDED_AS = {"flip": "horizontal flip"}  # what records call an augmentation, by its function's name
 
 
 def vit_fashion_mnist(
@@ -54,17 +58,15 @@ def vit_fashion_mnist(
     profile = choose_profile(profile)
     size = FASHION_SIZES[profile.name]
     full = size.full_epochs > 0 and fashion_mnist.full_available()
-    train_set, test_set = fashion_sets(train_images, test_images, seed=seed, full=full)
     if epochs is None:
         epochs = size.full_epochs if full else size.epochs
-    seed_everything(seed)
-    model = small_vit(patch, size)
     return _run(
-        model,
-        train_set,
-        test_set,
-        {"patch": patch, "seed": seed, "profile": profile.name, "width": size.width, "depth": size.depth},
+        {"patch": patch, "profile": profile.name},
+        size,
+        partial(small_vit, patch),
+        fashion_sets(train_images, test_images, seed=seed, full=full),
         {"epochs": epochs, "seed": seed, "checkpoint": checkpoint, "device": device, "progress": progress},
+        shown=("width", "depth"),
     )
 
 
@@ -101,15 +103,13 @@ def little_data(
     steps = size.steps if steps is None else steps
     if steps < 1:
         raise ValueError(f"steps must be 1 or more, given {steps}")
-    train_set, test_set = fashion_sets(images, test_images, seed=seed)
+    sets = fashion_sets(images, test_images, seed=seed)
     epochs = max(1, round(steps / math.ceil(images / RECIPE["batch_size"])))
-    seed_everything(seed)
-    network = small_vit(patch, size) if model == "vit" else SmallCNN(size.cnn_width)
     return _run(
-        network,
-        train_set,
-        test_set,
-        {"model": model, "images": images, "patch": patch, "seed": seed, "profile": profile.name},
+        {"model": model, "images": len(sets.train), "patch": patch, "profile": profile.name},
+        size,
+        partial(small_vit, patch) if model == "vit" else small_cnn,
+        sets,
         {"epochs": epochs, "seed": seed, "checkpoint": checkpoint, "device": device, "progress": progress},
         evaluate_every=epochs,  # an epoch of 100 images is two steps: only the end is measured
     )
@@ -142,78 +142,33 @@ def vit_mixers(
     profile = choose_profile(profile)
     size = FASHION_SIZES[profile.name]
     check_choice("mixer", mixer, ("attention", *MIXERS))
-    train_set, test_set = fashion_sets(train_images, test_images, seed=seed)
     epochs = size.epochs if epochs is None else epochs
-    seed_everything(seed)
     return _run(
-        small_vit(patch, size, pool="mean", mixer=MIXERS.get(mixer)),
-        train_set,
-        test_set,
-        {"mixer": mixer, "patch": patch, "seed": seed, "profile": profile.name},
+        {"mixer": mixer, "patch": patch, "profile": profile.name},
+        size,
+        partial(small_vit, patch, pool="mean", mixer=MIXERS.get(mixer)),
+        fashion_sets(train_images, test_images, seed=seed),
         {"epochs": epochs, "seed": seed, "checkpoint": checkpoint, "device": device, "progress": progress},
     )
 
 
 def _run(
-    model: nn.Module,
-    train_set: TensorDataset,
-    test_set: TensorDataset,
-    config: dict[str, Any],
+    names: dict[str, Any],
+    size: FashionSize,
+    build: Callable[[FashionSize], nn.Module],
+    sets: Sets,
     settings: dict[str, Any],
-    evaluate_every: int = 1,
+    **options: Any,
 ) -> Result:
-    counted = costs.count(model, train_set.tensors[0][:1])
-    history = train(
-        model,
-        train_set,
-        **RECIPE,
-        **settings,
-        augment=flip,
-        evaluate=lambda model: {"test accuracy": accuracy(model, test_set)},
-        evaluate_every=evaluate_every,
+    result = run(
+        names, size, build, sets, RECIPE | {"augment": flip} | settings, score=ACCURACY, watch=_accuracy, **options
     )
-    config = config | {"train_images": len(train_set), "test_images": len(test_set), "epochs": settings["epochs"]}
-    return Result(
-        config=config | RECIPE | {"steps": int(history["step"][-1]), "augment": "horizontal flip"},
-        model=model,
-        history=history,
-        score=history["test accuracy"][-1],
-        parameters=counted.parameters,
-        macs=counted.macs,
-    )
+    augment = result.config["augment"]
+    return replace(result, config=result.config | {"augment": RECORDED_AS.get(augment, augment)})
 
 
-def fashion_sets(
-    train_images: int | None = None, test_images: int | None = None, *, seed: int = 0, full: bool = False
-) -> tuple[TensorDataset, TensorDataset]:
-    """Fashion-MNIST's training set and test set: all images, or a number of them, as many of each class as possible.
-
-    `seed` chooses the training images; test images are the first. Raises ValueError for more images than there are.
-    """
-    train_set = TensorDataset(*fashion_mnist.load("train", full=full).tensors())
-    test_set = TensorDataset(*fashion_mnist.load("test", full=full).tensors())
-    return balanced(train_set, train_images, seed), _balanced(test_set, test_images, torch.arange(len(test_set)))
-
-
-def balanced(dataset: TensorDataset, number: int | None, seed: int) -> TensorDataset:
-    """`number` images of a set, as many of each class as possible, chosen by `seed`; all images for None."""
-    shuffled = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))
-    return _balanced(dataset, number, shuffled)
-
-
-def _balanced(dataset: TensorDataset, number: int | None, order: Tensor) -> TensorDataset:
-    """The first `number` images in this order, one class after the other in turn."""
-    if number is None:
-        return dataset
-    if not 10 <= number <= len(dataset):
-        raise ValueError(f"choose from 10 to {len(dataset):,} images, given {number}")
-    images, labels = dataset.tensors
-    turn = torch.empty(len(labels), dtype=torch.int64)  # of an image: how many of its class come before it
-    for label in labels.unique():
-        places = order[labels[order] == label]
-        turn[places] = torch.arange(len(places))
-    chosen = order[turn[order].argsort(stable=True)[:number]]
-    return TensorDataset(images[chosen], labels[chosen])
+def _accuracy(model: nn.Module, samples: TensorDataset) -> dict[str, float]:
+    return {ACCURACY: accuracy(model, samples)}
 
 
 def small_vit(patch: int, size: FashionSize, *, pool: str = "class_token", mixer: Mixer | None = None) -> ViT:
@@ -233,6 +188,11 @@ def xavier(module: nn.Module) -> None:
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             nn.init.xavier_uniform_(layer.weight)
+
+
+def small_cnn(size: FashionSize) -> "SmallCNN":
+    """The CNN that `little_data` compares with the ViT of the same size."""
+    return SmallCNN(size.cnn_width)
 
 
 class SmallCNN(nn.Module):

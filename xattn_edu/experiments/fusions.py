@@ -10,6 +10,7 @@ reported beside the accuracy of the average.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,17 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
-from xattn_edu.data import hierarchical
 from xattn_edu.data.batches import take
-from xattn_edu.experiments.fashion import balanced, fashion_sets, flip, xavier
+from xattn_edu.experiments.fashion import flip, xavier
 from xattn_edu.experiments.records import Result
+from xattn_edu.experiments.running import run
+from xattn_edu.experiments.sets import task_sets
 from xattn_edu.experiments.sizes import FUSION_SIZES, FusionSize
-from xattn_edu.machine import Profile, choose_profile, seed_everything
-from xattn_edu.measure import costs
+from xattn_edu.machine import Profile, choose_profile
 from xattn_edu.models.crossvit import CrossViT
 from xattn_edu.models.fusions import FUSIONS
 from xattn_edu.models.layers import evaluating
 from xattn_edu.shapes import check_choice
-from xattn_edu.training.loop import train
 
 RECIPE: dict[str, Any] = {"batch_size": 64, "weight_decay": 0.05, "warmup": 0.1, "clip": 1.0}
 RATES = (0.75e-3, 1.5e-3, 3e-3, 6e-3)  # the learning rates that each of the paper's fusions is tried with
@@ -150,53 +150,26 @@ def train_fusion(
     profile = choose_profile(profile)
     check_choice("task", task, TASKS)
     check_choice("fusion", fusion, FUSIONS)
-    check_choice("split", split, ("test", "validation"))
     size, chosen = FUSION_SIZES[profile.name], TASKS[task]
-    settings = {
+    settings = RECIPE | {
         "epochs": size.epochs[task] if epochs is None else epochs,
         "learning_rate": best_rate(task, fusion) if rate is None else rate,
         "augment": chosen.augment if augment is None else augment,
         "seed": seed,
+        "loss": chosen.loss,
     }
     sets = task_sets(task, train_images or size.images, test_images, seed=seed, split=split)
-    size = replace(size, encoders=size.encoders if encoders is None else encoders)
-    config = {"task": task, "fusion": fusion, "seed": seed, "profile": profile.name, "split": split}
-    return _run(size, sets, config, settings | {"device": device, "checkpoint": checkpoint, "progress": progress})
-
-
-def _run(
-    size: FusionSize, sets: tuple[TensorDataset, TensorDataset], config: dict[str, Any], settings: dict[str, Any]
-) -> Result:
-    """Train and test. `config` begins the record (task, fusion, seed, profile, split); `settings` are `train`'s."""
-    (train_set, test_set), task, fusion = sets, config["task"], config["fusion"]
-    seed_everything(settings["seed"])
-    model = small_crossvit(task, fusion, size)
-    as_written = small_crossvit(task, fusion, size, folded=False)
-    counted = costs.count(as_written, *(view[:1] for view in train_set.tensors[:-1]))
-    history = train(
-        model,
-        train_set,
-        **RECIPE,
-        **settings,
-        loss=TASKS[task].loss,
-        evaluate=lambda _: branch_accuracies(model, test_set),
+    return run(
+        {"task": task, "fusion": fusion, "profile": profile.name, "split": sets.split},
+        replace(size, encoders=size.encoders if encoders is None else encoders),
+        partial(small_crossvit, task, fusion),
+        sets,
+        settings | {"device": device, "checkpoint": checkpoint, "progress": progress},
+        score="test_accuracy",
+        shown=("widths", "depths", "encoders"),
+        watch=branch_accuracies,
         evaluate_every=settings["epochs"],
-    )
-    found = {name: history[name][-1] for name in history.columns if name.endswith("_accuracy")}
-    augment = settings["augment"]
-    return Result(
-        config=config
-        | {"widths": size.widths, "depths": size.depths, "encoders": size.encoders}
-        | {name: settings[name] for name in ("epochs", "learning_rate")}
-        | {"train_images": len(train_set), "test_images": len(test_set), "steps": int(history["step"][-1])}
-        | {"augment": None if augment is None else augment.__name__}
-        | RECIPE,
-        model=model,
-        history=history,
-        score=found.pop("test_accuracy"),
-        parameters=counted.parameters,
-        macs=counted.macs,
-        more=found,
+        counted=partial(small_crossvit, task, fusion, folded=False),
     )
 
 
@@ -215,7 +188,7 @@ def fusion_rates(
 ) -> Result:
     """`train_fusion` with a given learning rate, tested on held-out images: how `BEST_RATES` was chosen."""
     result = train_fusion(task, fusion, seed, profile, rate=rate, split="validation", **settings)
-    return replace(result, config=result.config | {"rate": rate})
+    return replace(result, config=result.config | {"rate": result.config["learning_rate"]})
 
 
 def fusion_search(
@@ -252,29 +225,6 @@ def small_crossvit(task: str, fusion: str, size: FusionSize, *, folded: bool = T
     for part in (model.small.blocks, model.large.blocks, model.fusions):
         xavier(part)
     return model
-
-
-def task_sets(
-    task: str, train_images: int, test_images: int = 2000, *, seed: int = 0, split: str = "test"
-) -> tuple[TensorDataset, TensorDataset]:
-    """The training set, and the test or validation set, which does not depend on the seed: samples (view, ..., target).
-
-    Args:
-        task: a key of TASKS.
-        train_images: how many; of Fashion-MNIST all there are, if that is fewer.
-        test_images: how many.
-        seed: of the training images.
-        split: "test" or "validation".
-    """
-    if task != "fashion":
-        draw = hierarchical.letters if task == "letters" else hierarchical.cues
-        drawn = draw("train", train_images, seed), draw(split, test_images)
-        return TensorDataset(*drawn[0].tensors()), TensorDataset(*drawn[1].tensors())
-    there, test_set = fashion_sets(None, test_images)
-    if split == "validation":
-        held_out = torch.randperm(len(there), generator=torch.Generator().manual_seed(0))
-        there, test_set = (TensorDataset(*there[part]) for part in (held_out[test_images:], held_out[:test_images]))
-    return balanced(there, min(train_images, len(there)), seed), test_set
 
 
 @torch.no_grad()

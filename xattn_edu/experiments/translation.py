@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,14 @@ from torch import Tensor
 
 from xattn_edu.data import translation
 from xattn_edu.experiments.records import Result
+from xattn_edu.experiments.running import run
+from xattn_edu.experiments.sets import Sets, translation_sets
 from xattn_edu.experiments.sizes import TRANSLATION_SIZES, TranslationSize
-from xattn_edu.machine import Profile, choose_profile, seed_everything
-from xattn_edu.measure import costs
+from xattn_edu.machine import Profile, choose_profile
 from xattn_edu.models.decoding import greedy_decode
 from xattn_edu.models.losses import next_token_loss
 from xattn_edu.models.transformer import Transformer
 from xattn_edu.shapes import check_choice
-from xattn_edu.training.loop import train
 
 RECIPE: dict[str, Any] = {"batch_size": 128, "learning_rate": 4e-3, "weight_decay": 0.0, "warmup": 0.1, "clip": 1.0}
 
@@ -66,37 +67,23 @@ def translate(
     profile = choose_profile(profile)
     size = TRANSLATION_SIZES[profile.name]
     check_choice("model", model, MODELS)
-    pairs = size.pairs if train_pairs is None else train_pairs
-    epochs = size.epochs if epochs is None else epochs
-    train_set = translation.tensors(translation.pairs("train", pairs, seed))
-    test = translation.pairs("test", test_pairs)
-    numbers = translation.pairs("test", test_pairs, formats=tuple(translation.NUMBERS))
+    settings = RECIPE | {"epochs": size.epochs if epochs is None else epochs, "seed": seed, "loss": next_token_loss}
+    return run(
+        {"model": model, "profile": profile.name},
+        size,
+        partial(small_transformer, model),
+        translation_sets(size.pairs if train_pairs is None else train_pairs, test_pairs, seed=seed),
+        settings | {"device": device, "checkpoint": checkpoint, "progress": progress},
+        score="exact match",
+        shown=("width", "depth"),
+        watch=lambda trained, pairs: {"exact match": sum(exact_matches(trained, pairs)) / len(pairs)},
+        finish=_numbers_by_digits,
+    )
 
-    seed_everything(seed)
-    network = small_transformer(model, size)
-    counted = costs.count(network, *(tensor[:1] for tensor in train_set.tensors[:2]))
-    history = train(
-        network,
-        train_set,
-        epochs=epochs,
-        seed=seed,
-        loss=next_token_loss,
-        evaluate=lambda _: {"exact match": sum(exact_matches(network, test)) / len(test)},
-        device=device,
-        checkpoint=checkpoint,
-        progress=progress,
-        **RECIPE,
-    )
-    return Result(
-        config={"model": model, "seed": seed, "profile": profile.name, "train_pairs": pairs, "test_pairs": test_pairs}
-        | {"width": size.width, "depth": size.depth, "epochs": epochs, **RECIPE, "steps": int(history["step"][-1])},
-        model=network,
-        history=history,
-        score=history["exact match"][-1],
-        parameters=counted.parameters,
-        macs=counted.macs,
-        more=by_digits(numbers, exact_matches(network, numbers)),
-    )
+
+def _numbers_by_digits(model: Transformer, sets: Sets) -> dict[str, float]:
+    numbers = sets.further["numbers"]
+    return by_digits(numbers, exact_matches(model, numbers))
 
 
 def small_transformer(model: str, size: TranslationSize) -> Transformer:

@@ -69,7 +69,8 @@ def attention(
     if not query.shape[:-2] == key.shape[:-2] == value.shape[:-2]:
         raise ValueError(f"leading axes differ: query {query.shape}, key {key.shape}, value {value.shape}")
     if query.dtype == np.float16:
-        output, weights = attention(*(x.astype(np.float32) for x in (query, key, value)), mask)
+        single = (query.astype(np.float32), key.astype(np.float32), value.astype(np.float32))
+        output, weights = attention(*single, mask)
         return output.astype(np.float16), weights.astype(np.float16)
     scores = query @ key.swapaxes(-1, -2) / query.shape[-1] ** 0.5
     weights = softmax(scores, mask)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # in BERT's order; their ids are 0 to 4
+LENGTH = 20  # pieces of a referring expression at most, [CLS] and [SEP] among them, as in LAVT
 MASKED = -1e4  # added to the scores of padding: exp(-1e4) is 0, yet a row of padding alone stays finite
 
 
@@ -82,7 +83,7 @@ class Tokenizer:
     def __len__(self) -> int:
         return self.backend.get_vocab_size()
 
-    def __call__(self, sentences: Sequence[str], length: int | None = 20) -> tuple[Tensor, Tensor]:
+    def __call__(self, sentences: Sequence[str], length: int | None = LENGTH) -> tuple[Tensor, Tensor]:
         """ids (batch, length) int64 and mask (batch, length) bool, padded on the right; None: to the longest sentence.
 
         A sentence becomes [CLS], its pieces, [SEP]. A sentence longer than `length` loses its last pieces and keeps
@@ -95,19 +96,14 @@ class Tokenizer:
         mask = torch.tensor([sentence.attention_mask for sentence in encoded], dtype=torch.bool)
         return torch.tensor([sentence.ids for sentence in encoded]), mask
 
-    def encode(self, sentence: str, length: int | None = 20, keep_sep: bool = True) -> Encoding:
+    def encode(self, sentence: str, length: int | None = LENGTH) -> Encoding:
         """One sentence, padded and cut off as by calling the tokenizer. A blank sentence becomes [CLS] [SEP].
 
-        With keep_sep=False a sentence is cut after [SEP] is added, so that a long one ends without [SEP], as in the
-        published code of LAVT. Raises ValueError for a length below 3, and as `clean` does.
+        Raises ValueError for a length below 3, and as `clean` does.
         """
         text = clean(sentence)
         self._set_length(length)
-        if not keep_sep:
-            self.backend.no_truncation()
         encoded = self.backend.encode(text)
-        if not keep_sep and length is not None:
-            encoded.truncate(length)
         mask = torch.tensor(encoded.attention_mask, dtype=torch.bool)
         cut_off = (zip(rest.offsets, rest.special_tokens_mask) for rest in encoded.overflowing)
         end = next((start for (start, _), special in chain.from_iterable(cut_off) if not special), len(text))
@@ -192,6 +188,8 @@ class Bert(nn.Module):
                 f"{ids.shape[1]} words are more than the model's {config.max_position_embeddings} positions: "
                 "give the tokenizer a shorter length"
             )
+        if ids.shape[0] == 0:  # BERT's own code cannot cut a batch of nothing into heads
+            return torch.zeros(*ids.shape, self.width, dtype=self.bert.dtype, device=ids.device)
         scores = torch.zeros(ids.shape, dtype=self.bert.dtype, device=ids.device).masked_fill(~word_mask, MASKED)
         # BERT's own positions and types are buffers that no state dict holds: a model that began on the meta device has
         # none. Its axes head and query are 1 in the mask.
@@ -268,7 +266,7 @@ class PhraseBook:
         sentences: Iterable[str],
         encoder: Bert,
         tokenizer: Tokenizer,
-        length: int = 20,
+        length: int = LENGTH,
         batch_size: int = 128,
         dtype: torch.dtype = torch.float32,
     ):
@@ -288,7 +286,7 @@ class PhraseBook:
     def __len__(self) -> int:
         return len(self.table)
 
-    def __call__(self, sentences: Sequence[str], length: int | None = 20) -> tuple[Tensor, Tensor]:
+    def __call__(self, sentences: Sequence[str], length: int | None = LENGTH) -> tuple[Tensor, Tensor]:
         """ids (batch, length) int64 and mask (batch, length) bool, as a `Tokenizer` returns them.
 
         Raises ValueError for a sentence that is not in the book, and for a length shorter than a sentence.

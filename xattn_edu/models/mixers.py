@@ -161,7 +161,10 @@ class FourierMixing(nn.Module):
 
     @shaped
     def forward(self, tokens: Tokens) -> Tokens:
-        return torch.fft.fft2(tokens, norm="ortho").real
+        if tokens.numel() == 0:  # torch has no transform of nothing
+            return tokens
+        single = tokens.to(torch.promote_types(tokens.dtype, torch.float32))  # nor, on a CPU, one below float32
+        return torch.fft.fft2(single, norm="ortho").real.to(tokens.dtype)
 
 
 # The values are of the form that ViT takes as `mixer`: (width, grid) -> module.

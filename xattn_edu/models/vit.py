@@ -38,8 +38,8 @@ class PatchEmbedding(nn.Module):
     """Each patch to one token: x_p E, a linear map of the patch's flattened pixels.
 
     A convolution whose stride is its kernel size is that linear map, and `forward` uses it. `linear` and `pointwise`
-    compute the same map, from the same weights, in two other ways. Raises ValueError if the patch does not divide the
-    image.
+    compute the same map in two other ways, for comparison: they read the weights of `projection` and do not call it, so
+    they know nothing of its hooks. Raises ValueError if the patch does not divide the image.
 
     Source: Dosovitskiy et al. (2021), equation (1).
     """

@@ -5,8 +5,9 @@ from pathlib import Path
 from xattn_edu.files import first_line
 from xattn_edu.machine import choose_device
 from xattn_edu.models.builders import build_model
+from xattn_edu.models.language import LENGTH
 from xattn_edu.models.lavt import LAVT
-from xattn_edu.predict.segmenter import DEVIATION, LENGTH, MEAN, SIZE, TOKENIZER, Segmenter
+from xattn_edu.predict.segmenter import DEVIATION, MEAN, SIZE, TOKENIZER, Segmenter
 from xattn_edu.weights.description import ModelDescription
 from xattn_edu.weights.language import load_tokenizer
 from xattn_edu.weights.lavt import lavt_arguments, lavt_from_published

@@ -20,15 +20,15 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from xattn_edu.models.language import Tokenizer, clean
+from xattn_edu.models.language import LENGTH, Tokenizer, clean
 from xattn_edu.models.masks import predicted_masks, resize
 
 # The input of the published LAVT.
 SIZE = 480  # pixels: every image is squashed to 480 x 480
 MEAN = tuple(255 * value for value in (0.485, 0.456, 0.406))  # of ImageNet's pixels, 0 to 255: red, green, blue
 DEVIATION = tuple(255 * value for value in (0.229, 0.224, 0.225))
-LENGTH = 20  # word pieces at most, [CLS] and [SEP] among them
 TOKENIZER = "bert-base-uncased"
 
 
@@ -83,10 +83,14 @@ class Segmenter:
     ) -> tuple[Int[Tensor, "batch piece"], Bool[Tensor, "batch piece"]]:
         """Sentences as the model takes them. A blank one, as data sets may hold, becomes [CLS] [SEP], as in BERT.
 
-        A sentence longer than `length` pieces loses its last pieces, or with keep_sep=False the last ones and [SEP].
+        A sentence longer than `length` pieces loses its last pieces. With keep_sep=False it is cut after [SEP] is added
+        and loses that as well, as in the published code of LAVT.
         """
-        encoded = [self.tokenizer.encode(sentence, self.length, keep_sep) for sentence in sentences]
-        return torch.stack([sentence.ids for sentence in encoded]), torch.stack([sentence.mask for sentence in encoded])
+        encoded = [self.tokenizer.encode(sentence, self.length if keep_sep else None) for sentence in sentences]
+        padding = self.tokenizer.backend.token_to_id(self.tokenizer.pad)
+        room = [(0, self.length - len(sentence.ids)) for sentence in encoded]  # below 0, `pad` cuts off
+        ids = [F.pad(sentence.ids, more, value=padding) for sentence, more in zip(encoded, room)]
+        return torch.stack(ids), torch.stack([F.pad(sentence.mask, more) for sentence, more in zip(encoded, room)])
 
     @torch.no_grad()
     def logits(self, images: Float[Tensor, "batch 3 size size"], sentences: list[str], keep_sep: bool = True) -> Tensor:
