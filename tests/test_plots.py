@@ -64,7 +64,16 @@ def test_a_heatmap_names_queries_and_keys(keys):
 
 @pytest.mark.parametrize("weights", [np.zeros((2, 2)), np.ones((1, 1)), np.ones((1, 40)), np.ones((40, 1))])
 def test_heatmaps_of_odd_sizes(weights):
-    drawn(plots.attention_heatmap(weights))
+    ax = drawn(plots.attention_heatmap(weights))
+    (image,) = ax.images
+    np.testing.assert_array_equal(image.get_array(), weights)
+    assert image.get_extent() == [-0.5, weights.shape[1] - 0.5, weights.shape[0] - 0.5, -0.5]
+    assert ax.get_aspect() == (1 if weights.shape[0] == weights.shape[1] else "auto")
+    colours = image.to_rgba(weights)[..., :3]
+    assert (colours.max() < 0.5) if weights.any() else (colours.min() > 0.95)  # dark blue; white, also without a weight
+    for axis, size in ((ax.xaxis, weights.shape[1]), (ax.yaxis, weights.shape[0])):
+        ticks = [place for place in axis.get_ticklocs() if 0 <= place < size]
+        assert ticks and all(place == int(place) for place in ticks)  # every number on an axis is one of a token
 
 
 def test_white_is_zero_and_dark_is_the_largest_weight():
@@ -170,6 +179,16 @@ def test_rollouts_stand_below_their_images(kind):
     assert [ax.get_title() for ax in top] == ["a", "b"] and figure.get_suptitle() == "a finding"
     assert [len(ax.images) for ax in top] == [1, 1] and [len(ax.images) for ax in bottom] == [2, 2]
     np.testing.assert_allclose(top[1].images[0].get_array(), GREY[::-1], atol=0.01)
+
+
+@any_kind
+def test_an_even_rollout_stays_dark_and_two_and_a_half_even_shares_are_full(kind):
+    maps = [np.full((2, 2), 0.25), np.array([[0.25, 0.25], [0.0, 0.5]]), np.array([[0.625, 0.125], [0.125, 0.125]])]
+    figure = plots.attention_rollout([GREY] * 3, [kind(rollout) for rollout in maps])
+    alphas = [np.asarray(ax.images[1].get_array())[..., 3] for ax in figure.axes[3:]]
+    assert (alphas[0] == 0).all()
+    np.testing.assert_allclose(alphas[1], [[0, 0], [0, 0.9 / 1.5]], atol=1e-6)  # twice an even share
+    np.testing.assert_allclose(alphas[2], [[0.9, 0], [0, 0]], atol=1e-6)
 
 
 # --- curves
@@ -322,6 +341,10 @@ def test_alignment_draws_a_line_for_each_weight_that_counts():
     widths = [line.get_linewidth() for line in ax.lines]
     assert widths[0] > widths[2] > widths[1]  # 0.9, 0.3, 0.7 in the order they are drawn
     assert [text.get_text() for text in ax.texts] == ["a", "b", "c", "x", "y"]
+    at = {text.get_text(): text.get_position() for text in ax.texts}
+    assert all((at[name][1] > 1) == (name in "abc") for name in at)  # sources stand above, targets below
+    for line, (target, source) in zip(ax.lines, ("xa", "ya", "yb")):
+        np.testing.assert_allclose(line.get_xydata(), [(at[target][0], 0), (at[source][0], 1)])
 
 
 def test_alignment_with_labels_that_do_not_fit():
@@ -342,6 +365,18 @@ def ends(ax):
 def test_a_fusion_is_drawn_with_its_lines(fusion, lines):
     drawn_lines, _ = ends(drawn(plots.fusion_diagram(fusion, title="so")))
     assert len(drawn_lines) == lines
+    assert all(start[0] < 1 < end[0] for start, end in drawn_lines)  # from branch S to branch L
+    assert len(set(drawn_lines)) == lines
+
+
+def test_pairs_lie_at_the_same_place_of_both_grids():
+    """The class tokens, and each corner of S's grid with the patch of L in that corner."""
+    lines, (small, large) = ends(drawn(plots.fusion_diagram("pairwise")))
+    assert (small, large) in lines
+    for start, end in set(lines) - {(small, large)}:
+        middles = (0.42, 0.40), (1.68, 0.39)  # of the two grids
+        sides = [(x < middle[0], y < middle[1]) for (x, y), middle in zip((start, end), middles)]
+        assert sides[0] == sides[1]
 
 
 def test_in_cross_attention_only_class_tokens_ask_and_only_the_other_branch():

@@ -5,6 +5,8 @@ import os
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -99,6 +101,14 @@ def test_what_a_killed_process_left_is_removed_and_what_a_running_one_writes_is_
         part.touch()
     write_atomically(path, b"new")
     assert names(tmp_path) == sorted(["file", mine.name, others.name])
+
+
+def test_writers_of_one_file_do_not_disturb_each_other(tmp_path):
+    """Each writes a part of its own: the file is the whole content of one of them, at any time."""
+    contents = [bytes([number]) * 200_000 for number in range(8)]
+    with ThreadPoolExecutor(len(contents)) as pool:
+        list(pool.map(partial(write_atomically, tmp_path / "a"), contents))
+    assert (tmp_path / "a").read_bytes() in contents and os.listdir(tmp_path) == ["a"]
 
 
 def test_check_of_a_folder(tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from numpy import ndarray
 
+from xattn_edu.fonts import written
 from xattn_edu.measure.intervals import mean_interval
 from xattn_edu.shapes import check_choice
 
@@ -48,7 +49,8 @@ def use_style() -> None:
 
 def headline(figure: Figure, title: str) -> None:
     """One title over all axes of a figure, bold and at the left, like the titles of the axes."""
-    figure.suptitle(title, fontweight="bold", x=0.01, ha="left")
+    text, font = written(title)
+    figure.suptitle(text, x=0.01, ha="left", **({"fontweight": "bold"} | font))
 
 
 def attention_heatmap(
@@ -85,7 +87,8 @@ def attention_heatmap(
         if labels is None:
             axis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
         else:
-            axis.set_ticks(range(len(labels)), labels)
+            names, font = _written_all(labels)
+            axis.set_ticks(range(len(labels)), names, **font)
         axis.set_tick_params(length=0)
     if keys is not None and max(map(len, keys)) > 3:
         ax.tick_params(axis="x", labelrotation=45)
@@ -115,8 +118,9 @@ def alignment(
     for labels, height, color, side in ((source, 1, KEY, "bottom"), (target, 0, QUERY, "top")):
         room = np.cumsum([0, *(len(label) + 1.5 for label in labels)])  # for long words more than for digits
         places.append((room[:-1] + room[1:]) / (2 * room[-1]))
-        for place, label in zip(places[-1], labels):
-            ax.text(place, height + (0.06 if height else -0.06), label, ha="center", va=side, color=color)
+        names, font = _written_all(labels)
+        for place, name in zip(places[-1], names):
+            ax.text(place, height + (0.06 if height else -0.06), name, ha="center", va=side, color=color, **font)
     for (row, column), weight in np.ndenumerate(array):
         if weight >= 0.1:
             ends = [places[1][row], places[0][column]], [0, 1]
@@ -204,7 +208,7 @@ def attention_rollout(
     for column, (image, rollout, name) in enumerate(zip(images, rollouts, titles)):
         axes[0, column].imshow(_image(image), cmap="gray", vmin=0, vmax=1)
         axes[0, column].set_axis_off()
-        axes[0, column].set_title(name, fontsize=9, fontweight="normal", loc="center")
+        _caption(axes[0, column], name)
         share = _array(rollout) / max(float(_array(rollout).mean()), 1e-12)  # 1: an even share
         attention_over_image(image, share - 1, full=1.5, ax=axes[1, column])
     headline(figure, title)
@@ -254,7 +258,7 @@ def referent(
             ax.contour(corners[1], corners[0], fine, levels=[0.5], colors=colour, linewidths=line)
     ax.set(xlim=extent[:2], ylim=extent[2:])
     ax.set_axis_off()
-    ax.set_title(textwrap.fill(sentence, width), fontsize=9, fontweight="normal", loc="center")
+    _caption(ax, textwrap.fill(sentence, width))
     return ax
 
 
@@ -339,9 +343,9 @@ def learning_curves(
     for x_end, y_end, name, color in sorted(ends, key=lambda end: end[1]):
         last = max(y_end, last + 0.07 * (high - low))  # names of curves that end together stand one above the other
         at = (x_end, last)
-        ax.annotate(
-            name, at, xytext=(6, 0), textcoords="offset points", color=color, va="center", annotation_clip=False
-        )
+        text, font = written(name)
+        look: dict[str, Any] = {"color": color, "va": "center", "annotation_clip": False} | font
+        ax.annotate(text, at, xytext=(6, 0), textcoords="offset points", **look)
     ax.set_xlabel(xlabel)
     ax.set_ylabel(ylabel)
     _set_title(ax, title)
@@ -372,7 +376,8 @@ def word_shares(
             raise ValueError(f"group {group!r}: shares of shape {array.shape} for {len(words)} words, give one a word")
         at = np.arange(len(words)) + (number - (len(shares) - 1) / 2) * height  # a word can occur twice: by its place
         ax.barh(at, array, height=height, color=colour, label=group)
-    ax.set_yticks(range(len(words)), words, fontsize=9)
+    names, font = _written_all(words)
+    ax.set_yticks(range(len(words)), names, fontsize=9, **font)
     ax.set(ylim=(len(words) - 0.4, -0.6), xlabel="attention")
     _set_title(ax, title)
     return ax
@@ -404,7 +409,8 @@ def seed_bars(
         if np.isfinite(half):
             ax.errorbar(mean, row, xerr=half, color="black", capsize=3, lw=1.2)
         ax.plot(scores, [row] * len(scores), "o", color="black", ms=3)
-    ax.set_yticks(range(len(runs)), list(runs))
+    names, font = _written_all(list(runs))
+    ax.set_yticks(range(len(runs)), names, **font)
     ax.set(ylim=(len(runs) - 0.5, -0.5), xlabel=xlabel)
     _set_title(ax, title)
     return ax
@@ -434,7 +440,7 @@ def signed_map(
         ax.imshow(grey, cmap="gray", vmin=-0.8, vmax=2, extent=look["extent"], interpolation="nearest")
     ax.imshow(array, **look)
     ax.set_axis_off()
-    ax.set_title(title, fontsize=9, fontweight="normal", loc="center")
+    _caption(ax, title)
     return ax
 
 
@@ -523,8 +529,21 @@ def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
 
 
 def _set_title(ax: Axes, title: str) -> None:
+    text, font = written(title)
     with plt.rc_context(STYLE):  # a title takes its look when it is set, not when the axes are made
-        ax.set_title(title)
+        ax.set_title(text, **font)
+
+
+def _caption(ax: Axes, text: str) -> None:
+    """A small title in the middle, of one picture among several."""
+    text, font = written(text)
+    ax.set_title(text, fontsize=9, loc="center", **({"fontweight": "normal"} | font))
+
+
+def _written_all(labels: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """Labels as they can be drawn, and the arguments with which matplotlib draws them, as `fonts.written`."""
+    text, font = written("\x1f".join(map(str, labels)))  # a character that no label has
+    return text.split("\x1f") if labels else [], font
 
 
 def _array(values: Any) -> ndarray:

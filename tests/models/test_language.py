@@ -1,6 +1,7 @@
 """Sentences cut by hand and by the library; words that know nothing of padding; a BERT beside its equations."""
 
 import pickle
+import unicodedata
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from xattn_edu.measure import costs
-from xattn_edu.models.language import SPECIAL, FrozenWords, PhraseBook, SmallBert, build_tokenizer
+from xattn_edu.models.language import SPECIAL, FrozenWords, PhraseBook, SmallBert, build_tokenizer, clean
 from xattn_edu.weights.language import load_bert, load_tokenizer, minilm_folder
 
 
@@ -151,6 +152,87 @@ def test_a_blank_sentence_encodes_to_cls_and_sep(tokenizer, sentence):
     encoding = tokenizer.encode(sentence, length=5)
     assert tokenizer.tokens(encoding.ids) == "[CLS] [SEP] [PAD] [PAD] [PAD]".split()
     assert encoding.mask.tolist() == [True, True, False, False, False]
+
+
+# --- sentences as Unicode has them
+
+UNSEEN = "\u200b\u200c\u200d\u2060\ufeff\u00ad\u200e\u202e\u0007\u0000\u007f\u0085\u115f\u3164"
+
+
+@pytest.mark.parametrize("sentence", [*SENTENCES, "Café, T-shirt", "왼쪽에서 두 번째 자동차", "☂️ 🙂 👍🏽 x̂", " a  b "])
+def test_an_ordinary_sentence_is_read_as_it_is(sentence):
+    assert clean(sentence) == sentence
+
+
+@given(st.text(st.characters(exclude_categories=["Cc", "Cf", "Cs", "Zl", "Zp"]), max_size=20))
+def test_cleaning_changes_the_form_alone_and_once(sentence):
+    cleaned = clean(sentence)
+    fillers = {ord(filler): None for filler in "\u115f\u1160\u3164\uffa0"}
+    spaced = "".join(" " if character.isspace() else character for character in sentence)
+    assert cleaned == unicodedata.normalize("NFC", spaced.translate(fillers)) == clean(cleaned)
+
+
+def test_what_nobody_sees_is_dropped():
+    for character in UNSEEN.replace("\u0085", ""):
+        assert clean(f"the{character} c{character}ar") == "the car", hex(ord(character))
+    assert clean("the\tred\ncar\u2028left\u00a0of\u0085it") == "the red car left of it"
+    assert clean("e\u200b\u0301") == "é"  # composed when what stood between is gone
+    assert clean(unicodedata.normalize("NFD", "왼쪽 café")) == "왼쪽 café"
+
+
+def test_bytes_that_are_no_utf8_are_refused(tokenizer):
+    sentence = b"the caf\xe9".decode("utf-8", "surrogateescape")  # as in the arguments of a command
+    for read in (clean, tokenizer.encode, lambda text: tokenizer([text]), lambda text: build_tokenizer([text])):
+        with pytest.raises(ValueError, match=r"'the caf\\udce9' holds '\\udce9', which is no character: .* UTF-8"):
+            read(sentence)
+
+
+@pytest.mark.parametrize("which", ["built", "loaded"])
+def test_a_sentence_has_the_same_ids_however_it_is_stored(which, tokenizer, folder):
+    read = tokenizer if which == "built" else load_tokenizer(folder)
+    words = unicodedata.normalize("NFD", "왼쪽에서 두 번째 자동차 café")
+    for sentence, ordinary in ((words, unicodedata.normalize("NFC", words)), ("the\u200b ca\u00adr\ufeff", "the car")):
+        for one, other in zip(read([sentence]), read([ordinary])):
+            assert torch.equal(one, other)
+        one, other = read.encode(sentence, 9), read.encode(ordinary, 9)
+        assert torch.equal(one.ids, other.ids) and one[2:] == other[2:] and one.text == ordinary
+
+
+def test_an_ordinary_sentence_has_the_ids_of_the_librarys_tokenizer(tokenizer):
+    for sentence in [*SENTENCES, "왼쪽에서 두 번째 자동차", "Café  T-shirt!", "🙂 ☂️ zebra"]:
+        assert tokenizer.encode(sentence, None).ids.tolist() == tokenizer.backend.encode(sentence).ids
+
+
+def test_words_are_the_same_however_they_are_stored():
+    decomposed = [unicodedata.normalize("NFD", word) + "\u200b" for word in KOREAN]
+    assert build_tokenizer(decomposed).backend.get_vocab() == build_tokenizer(KOREAN).backend.get_vocab()
+
+
+def test_where_reading_ended(tokenizer):
+    for sentence, length, end in (
+        ("the small red car", 4, 10),
+        ("the trees", 4, 8),
+        ("the", 3, 3),
+        ("the ", 3, 4),
+        (" ", 3, 1),
+    ):
+        assert tokenizer.encode(sentence, length).end == end
+    assert tokenizer.encode("the x̂", 4).end == 6  # the mark of the last letter is read with it
+
+
+@pytest.mark.parametrize("sentence", ["\u200b", "\u0007 \t", "\ufeff\u3164"])
+def test_a_sentence_of_which_nothing_is_seen_is_blank(sentence, tokenizer, book):
+    for read in (tokenizer, build_tokenizer, book):
+        with pytest.raises(ValueError, match="number 0 is blank"):
+            read([sentence])
+    assert tokenizer.tokens(tokenizer.encode(sentence, length=3).ids) == ["[CLS]", "[SEP]", "[PAD]"]
+
+
+def test_a_book_finds_a_phrase_however_it_is_stored(folder):
+    encoder, read = load_bert(folder), load_tokenizer(folder)
+    stored = PhraseBook([unicodedata.normalize("NFD", "왼쪽에서 café"), "the\u200b car"], encoder, read)
+    assert torch.equal(stored(["왼쪽에서 café"])[0], stored([unicodedata.normalize("NFD", "왼쪽에서 café")])[0])
+    assert stored.rows.keys() == {"왼쪽에서 café", "the car"}
 
 
 def test_ids_that_have_no_name(tokenizer):

@@ -107,7 +107,7 @@ def test_files_that_hold_no_published_lavt_are_refused_and_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nothing.pth is no file"):
         load_lavt(tmp_path / "nothing.pth")
     (tmp_path / "weights.txt").write_text("")
-    with pytest.raises(ValueError, match=r"ends in \.safetensors, \.pth, \.pt or \.bin"):
+    with pytest.raises(ValueError, match=r"ends in \.safetensors, \.pth, \.pt, \.bin, \.ckpt or \.tar"):
         load_segmenter(tmp_path / "weights.txt")
     torch.save(whole, tmp_path / "good.pth")
     with pytest.raises(ValueError, match="bert_heads must divide the BERT's width: 16 wide, 3 heads"):

@@ -1,4 +1,4 @@
-"""Image files of every kind are read, and a prediction becomes a picture of its mask and its words."""
+"""A file that is no image is refused, and a prediction becomes a picture of its mask and its words."""
 
 import io
 
@@ -11,41 +11,7 @@ from xattn_edu.predict.pictures import picture, read_image, segment_file
 from xattn_edu.predict.segmenter import Prediction
 
 
-def write(image, path, **options):
-    image.save(path, **options)
-    return read_image(path)
-
-
-def test_image_files_of_every_kind(tmp_path):
-    colours = np.random.default_rng(0).integers(0, 255, (5, 7, 3), np.uint8)
-    image = Image.fromarray(colours)
-    assert np.array_equal(write(image, tmp_path / "rgb.png"), colours)
-    exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was turned: show it turned to the right
-    assert np.array_equal(write(image, tmp_path / "turned.png", exif=exif), np.rot90(colours, -1))
-
-    grey = colours[..., 0]
-    three = np.stack([grey] * 3, axis=2)
-    assert np.array_equal(write(Image.fromarray(grey), tmp_path / "grey.png"), three)
-    assert np.array_equal(write(Image.fromarray(grey.astype(np.uint16) * 257), tmp_path / "grey16.png"), three)
-    bits = write(Image.fromarray(grey > 99), tmp_path / "bits.png")
-    assert np.array_equal(bits, np.where(three > 99, 255, 0))
-
-    alpha = np.zeros((5, 7), np.uint8)
-    alpha[0], alpha[1] = 255, 128
-    clear = write(Image.fromarray(np.dstack([colours, alpha])), tmp_path / "clear.png")
-    assert np.array_equal(clear[0], colours[0]) and (clear[2:] == 255).all()
-    np.testing.assert_allclose(clear[1], 255 - (255 - colours[1].astype(float)) * 128 / 255, atol=1)
-    both = write(Image.fromarray(np.dstack([grey, alpha]), "LA"), tmp_path / "grey_alpha.png")
-    assert np.array_equal(both[0], three[0]) and (both[2:] == 255).all()
-    palette = Image.fromarray(np.arange(35, dtype=np.uint8).reshape(5, 7) % 2, "P")
-    palette.putpalette([10, 20, 30, 200, 100, 0])
-    shown = write(palette, tmp_path / "palette.png", transparency=1)
-    assert (shown[0, 0] == (10, 20, 30)).all() and (shown[0, 1] == 255).all()
-    assert write(image.convert("CMYK"), tmp_path / "cmyk.jpg").shape == (5, 7, 3)
-
-
-def test_what_is_no_image_is_named(tmp_path, monkeypatch):
+def test_what_is_no_image_is_named(tmp_path):
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "empty.jpg").write_bytes(b"")
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 90, 3), np.uint8)).save(tmp_path / "whole.jpg")
@@ -57,9 +23,6 @@ def test_what_is_no_image_is_named(tmp_path, monkeypatch):
     for name in ("none.png", "."):
         with pytest.raises(FileNotFoundError, match="is no file: name an image"):
             read_image(tmp_path / name)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 8000)
-    with pytest.raises(ValueError, match="DecompressionBomb"):
-        read_image(tmp_path / "whole.jpg")
 
 
 def drawn(png):
@@ -116,7 +79,27 @@ def test_segment_file_writes_one_picture_and_never_over_another(checkpoint, toke
         ("the yak", tmp_path / "out.jpg", ValueError, "must end in .png"),
         ("the yak", tmp_path / "none" / "out.png", FileNotFoundError, "is not a folder: make it first"),
         (" ", tmp_path / "new.png", ValueError, "an expression names a thing"),
+        ("\u200b", tmp_path / "new.png", ValueError, r"an expression names a thing .* given '\\u200b'"),
+        ("the yak", tmp_path / ("a" * 252 + ".png"), ValueError, "is 256 bytes long, a name here has 255 at most"),
     ):
         with pytest.raises(error, match=says):
             segment_file(image, expression, checkpoint, target, **settings)
     assert out.read_bytes() == before and sorted(path.name for path in tmp_path.iterdir()) == ["out.png", "street.png"]
+
+
+def test_segment_file_under_the_longest_name_and_beside_another_process(
+    checkpoint, tokenizer_folder, tmp_path, monkeypatch
+):
+    image, out = tmp_path / "street.png", tmp_path / ("꽃" * 83 + "ab.png")
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(image)
+    settings = {"tokenizer": tokenizer_folder, "size": 32, "device": "cpu"}
+    assert len(out.name.encode()) == 255
+    segment_file(image, "the man", checkpoint, out, **settings)
+    assert drawn(out.read_bytes()).shape[2] == 3
+    other, draw = tmp_path / "other.png", pictures.picture
+    monkeypatch.setattr(pictures, "picture", lambda *given: other.write_bytes(b"another's") and draw(*given))
+    with pytest.raises(FileExistsError, match="other.png is there already"):
+        segment_file(image, "the man", checkpoint, other, **settings)
+    assert other.read_bytes() == b"another's" and {path.suffix for path in tmp_path.iterdir()} == {".png"}
+    segment_file(image, "the man", checkpoint, other, force=True, **settings)
+    assert drawn(other.read_bytes()).shape[2] == 3

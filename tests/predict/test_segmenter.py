@@ -1,5 +1,7 @@
 """A model finds the mask of an expression in an image, and says which words it does not know."""
 
+import unicodedata
+
 import numpy as np
 import pytest
 import torch
@@ -20,6 +22,9 @@ def test_an_image_is_squashed_to_the_square(published):
     red = published.pixels(halves)[0]
     assert red.shape == (32, 32) and (red[:, :15] == red[0, 0]).all() and (red[:, 17:] == red[0, -1]).all()
     assert red[0, 0] < -1 and red[0, -1] > 1
+    # Bilinear, by hand: where 64 columns become 32, a column is 1/8, 3/8, 3/8 and 1/8 of those from one before it on.
+    seam = (torch.tensor([0.0, 255 / 8, 255 * 7 / 8, 255]) - published.mean[0]) / published.deviation[0]
+    torch.testing.assert_close(red[0, 14:18], seam, rtol=0, atol=0.6 / published.deviation[0])  # rounded to bytes
 
 
 def test_a_mask_has_the_images_size_and_the_words_add_up(published):
@@ -39,15 +44,16 @@ def test_a_mask_has_the_images_size_and_the_words_add_up(published):
     assert np.array_equal(found.mask, (resized[1] > resized[0]).numpy())
 
 
-@pytest.mark.parametrize("sentence", ["", "  \n", None])
+@pytest.mark.parametrize("sentence", ["", "  \n", None, "\u0007", "\u200b \ufeff"])
 def test_an_expression_must_say_something(sentence, published):
     with pytest.raises(ValueError, match='such as "the man in red", given'):
         published.predict(np.zeros((4, 4, 3), np.uint8), sentence)
 
 
-def test_an_expression_without_a_word(published):
+@pytest.mark.parametrize("sentence", ["\ufffd", "\u0301"])  # which BERT's normalisation takes out
+def test_an_expression_without_a_word(sentence, published):
     with pytest.raises(ValueError, match="there is no word in the expression"):
-        published.predict(np.zeros((4, 4, 3), np.uint8), "\u0007")  # a bell, which BERT's normalisation takes out
+        published.predict(np.zeros((4, 4, 3), np.uint8), sentence)
 
 
 def test_a_blank_sentence_of_a_data_set_is_cls_and_sep(published):
@@ -88,3 +94,45 @@ def test_remarks_name_what_the_model_cannot_read(published, tmp_path):
     assert own.remarks("The red-yellow fish, left!") == []
     (unknown,) = own.remarks("the zebra on the tree")
     assert "does not know 'zebra': it knows 190 words" in unknown
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    return load_segmenter(store_own(tmp_path_factory.mktemp("own"))[0], device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("sentence", "words"),
+    [
+        (unicodedata.normalize("NFD", "왼쪽 꽃 옆"), ["왼쪽", "꽃", "옆"]),
+        (unicodedata.normalize("NFD", "Café, left"), ["Café", ",", "left"]),
+        ("the\u200b re\u00add car\u200b\ufeff", ["the", "red", "car"]),
+        ("the car 🙂", ["the", "car", "🙂"]),
+        ("the x̂ left ☂️", ["the", "x̂", "left", "☂️"]),  # marks that no letter has in itself, and one after a symbol
+        ("the 👍🏽🇰🇷 left", ["the", "👍🏽🇰🇷", "left"]),
+    ],
+)
+def test_words_are_shown_whole_and_nothing_of_a_short_sentence_is_left_out(sentence, words, published, own):
+    for segmenter in (published, own):
+        read = segmenter.read(sentence)
+        assert list(read.words[1:-1]) == words and read.cut_off == ""
+        assert not any("left out" in remark for remark in segmenter.remarks(sentence))
+
+
+def test_the_end_of_a_long_sentence_is_left_out_from_where_reading_stopped(own):
+    decomposed = unicodedata.normalize("NFD", "the " * 17 + "red café 옆")
+    assert own.read(decomposed).cut_off == own.read(unicodedata.normalize("NFC", decomposed)).cut_off
+    (remark,) = (remark for remark in own.remarks("the " * 18 + "x̂ 옆 🙂") if "left out" in remark)
+    assert "'x̂ 옆 🙂' is left out" in remark
+
+
+def test_remarks_name_every_word_that_is_not_known(own):
+    for sentence, unknown in (
+        ("the red car 🙂", "'🙂'"),
+        ("the $ car, 🙂🙂 zebra!", "'$', '🙂🙂', 'zebra'"),
+        ("the red car 옆", "'옆'"),
+    ):
+        (remark,) = own.remarks(sentence)
+        assert f"does not know {unknown}: it knows 190 words" in remark
+    for sentence in ("The RÉD car?", unicodedata.normalize("NFD", "the réd car"), 'the red car\u200b - "left" …'):
+        assert own.remarks(sentence) == []

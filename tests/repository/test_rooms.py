@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parents[2] / "xattn_edu"
 
 # From the bottom up. A module may import its own room and the floors below its own; rooms on one floor stay apart.
 FLOORS = (
-    ("shapes", "files"),
+    ("shapes", "files", "fonts"),
     ("machine",),
     ("models", "data"),
     ("training", "measure", "weights"),

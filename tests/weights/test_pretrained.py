@@ -145,7 +145,7 @@ def test_a_damaged_file(files, tmp_path, ending, bytes_left):
 
 def test_a_file_that_holds_more_than_tensors_is_not_run(files, tmp_path):
     torch.save({"model": {}, "args": Program(tmp_path / "made")}, files / "training.pth")
-    refused(files / "training.pth", "more than tensors", 'save its ["model"] alone')
+    refused(files / "training.pth", "more than tensors", "save its state dict alone")
     assert not (tmp_path / "made").exists()
 
 
@@ -192,7 +192,7 @@ def test_a_file_that_is_not_there(tmp_path):
 
 def test_a_file_of_another_kind(tmp_path):
     (tmp_path / "weights.onnx").touch()
-    refused(tmp_path / "weights.onnx", "weights.onnx", ".safetensors, .pth, .pt or .bin")
+    refused(tmp_path / "weights.onnx", "weights.onnx", ".safetensors, .pth, .pt, .bin, .ckpt or .tar")
 
 
 def test_a_name_without_published_weights():

@@ -101,6 +101,11 @@ def test_files_of_the_other_kind_are_named(tmp_path):
         ({1: torch.zeros(2)}, "but a dict with other values"),
         ({"model": [1]}, "but a dict with other values"),
         ({"model": STATE, "bert_model": 3}, 'holds no state dict at "bert_model", .* but a int'),
+        ({"state_dict": {"model": {"a": 3}}}, 'holds no state dict at "state_dict.model", '),
+        (
+            {"encoder": STATE, "predictor": OTHER, "lr": 1, "x": {}},
+            "there are state dicts at encoder, predictor: save one",
+        ),
         ({"model": {"a": 3}}, 'holds no state dict at "model", .* but a dict with other values'),
     ],
 )
@@ -113,4 +118,4 @@ def test_no_file_and_another_suffix(tmp_path):
     for path in (tmp_path / "none.pth", tmp_path):
         refused(path, "is no file: name a file of weights", FileNotFoundError)
     (tmp_path / "a.onnx").write_text("")
-    refused(tmp_path / "a.onnx", r"ends in .safetensors, .pth, .pt or .bin, given")
+    refused(tmp_path / "a.onnx", r"ends in .safetensors, .pth, .pt, .bin, .ckpt or .tar, given")

@@ -15,6 +15,7 @@ depends on padding.
 Source: Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers" (2019); WordPiece as in its section 3.
 """
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -39,19 +40,41 @@ MASKED = -1e4  # added to the scores of padding: exp(-1e4) is 0, yet a row of pa
 # --- from sentences to ids
 
 
+def clean(sentence: str) -> str:
+    """The sentence as it is read: in Unicode's composed form (NFC) and without characters that nobody sees.
+
+    macOS takes "é" and "쪽" apart into letters and marks; NFC joins them again. Tabs and line breaks become spaces.
+    Control characters, zero-width characters, marks of writing direction (Unicode's categories Cc and Cf) and fillers
+    of Hangul are dropped. Other sentences stay as they are. Raises ValueError for half of a surrogate pair, which
+    Python makes of bytes that are not UTF-8.
+    """
+    if sentence.isascii() and sentence.isprintable():
+        return sentence
+    if lost := [character for character in sentence if unicodedata.category(character) == "Cs"]:
+        raise ValueError(f"{sentence!r} holds {lost[0]!r}, which is no character: give the sentence in UTF-8")
+    spaced = "".join(" " if character.isspace() else character for character in sentence)
+    seen = (c for c in spaced if unicodedata.category(c) not in ("Cc", "Cf") and c not in _FILLERS)
+    return unicodedata.normalize("NFC", "".join(seen))
+
+
+_FILLERS = "\u115f\u1160\u3164\uffa0"
+
+
 class Encoding(NamedTuple):
     """The pieces of one sentence, and the part of the sentence that each piece is from."""
 
     ids: Int[Tensor, " piece"]
     mask: Bool[Tensor, " piece"]  # False for padding
     words: list[int | None]  # the number of the word that a piece is of; None for [CLS], [SEP] and padding
-    offsets: list[tuple[int, int]]  # start and end of a piece in the sentence
+    offsets: list[tuple[int, int]]  # start and end of a piece in `text`
+    text: str  # the sentence as it was read, see `clean`
+    end: int  # the place in `text` where reading ended: its length, or where it was cut off
 
 
 class Tokenizer:
     """Sentences to ids, by a tokenizer of the `tokenizers` library. `len` is the size of its vocabulary.
 
-    Made by `build_tokenizer` or `weights.language.load_tokenizer`.
+    Every sentence goes through `clean` first. Made by `build_tokenizer` or `weights.language.load_tokenizer`.
     """
 
     def __init__(self, backend: "Backend", pad: str = "[PAD]"):
@@ -65,7 +88,7 @@ class Tokenizer:
 
         A sentence becomes [CLS], its pieces, [SEP]. A sentence longer than `length` loses its last pieces and keeps
         [SEP]; LAVT was published with a length of 20. Raises TypeError if `sentences` is not a list of strings,
-        ValueError if it is empty, if a sentence is blank, and for a length below 3.
+        ValueError if it is empty, if a sentence is blank, for a length below 3, and as `clean` does.
         """
         sentences = _sentences(sentences)
         self._set_length(length)
@@ -76,12 +99,20 @@ class Tokenizer:
     def encode(self, sentence: str, length: int | None = LENGTH) -> Encoding:
         """One sentence, padded and cut off as by calling the tokenizer. A blank sentence becomes [CLS] [SEP].
 
-        Raises ValueError for a length below 3.
+        Raises ValueError for a length below 3, and as `clean` does.
         """
+        text = clean(sentence)
         self._set_length(length)
-        encoded = self.backend.encode(sentence)
+        encoded = self.backend.encode(text)
         mask = torch.tensor(encoded.attention_mask, dtype=torch.bool)
-        return Encoding(torch.tensor(encoded.ids), mask, encoded.word_ids, encoded.offsets)
+        cut_off = (zip(rest.offsets, rest.special_tokens_mask) for rest in encoded.overflowing)
+        end = next((start for (start, _), special in chain.from_iterable(cut_off) if not special), len(text))
+        return Encoding(torch.tensor(encoded.ids), mask, encoded.word_ids, encoded.offsets, text, end)
+
+    def normalize(self, word: str) -> str:
+        """A word as it is looked up: as a rule in lower case and without accents."""
+        normalizer = self.backend.normalizer
+        return clean(word) if normalizer is None else normalizer.normalize_str(clean(word))
 
     def _set_length(self, length: int | None) -> None:
         """Cut off and pad from now on. At every call, because a tokenizer from a file brings a length of its own."""
@@ -260,7 +291,7 @@ class PhraseBook:
 
         Raises ValueError for a sentence that is not in the book, and for a length shorter than a sentence.
         """
-        sentences = _sentences(sentences)
+        sentences = _sentences(sentences)  # cleaned, like the keys of `rows`
         unknown = [sentence for sentence in sentences if sentence not in self.rows]
         if unknown:
             raise ValueError(f"{unknown[0]!r} is not in the book: make the book of all sentences that are needed")
@@ -306,7 +337,10 @@ class FrozenWords(nn.Module):
 
 
 def _sentences(sentences: Iterable[str], one: str = "sentence") -> list[str]:
-    """The sentences as a list. Raises TypeError unless they are strings, ValueError for none and for a blank one."""
+    """The sentences as a list, each one as `clean` returns it.
+
+    Raises TypeError unless they are strings, ValueError for none, for a blank one, and as `clean` does.
+    """
     if isinstance(sentences, str):
         raise TypeError(f"expected a list of {one}s, given the string {sentences!r}: write [...] around it")
     listed = list(sentences)
@@ -315,7 +349,8 @@ def _sentences(sentences: Iterable[str], one: str = "sentence") -> list[str]:
     for number, sentence in enumerate(listed):
         if not isinstance(sentence, str):
             raise TypeError(f"each {one} must be a string, number {number} is {sentence!r}")
-        if not sentence.strip():
+        listed[number] = clean(sentence)
+        if not listed[number].strip():
             raise ValueError(f"{one} number {number} is blank")
     return listed
 

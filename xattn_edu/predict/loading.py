@@ -11,7 +11,7 @@ from xattn_edu.predict.segmenter import DEVIATION, MEAN, SIZE, TOKENIZER, Segmen
 from xattn_edu.weights.description import ModelDescription
 from xattn_edu.weights.language import load_tokenizer
 from xattn_edu.weights.lavt import lavt_arguments, lavt_from_published
-from xattn_edu.weights.reading import check_weight_file, read_weights
+from xattn_edu.weights.reading import check_weight_file, is_safetensors, read_weights
 
 
 def load_segmenter(
@@ -39,7 +39,7 @@ def load_segmenter(
         device: "auto", or a device of torch.
     """
     path, place = check_weight_file(checkpoint), choose_device(device)
-    if path.suffix == ".safetensors":
+    if is_safetensors(path):
         given = {"tokenizer": tokenizer, "size": size, "word_heads": word_heads, "bert_heads": bert_heads}
         if chosen := [name for name, value in (given | {"window": window}).items() if value is not None]:
             raise ValueError(f"{chosen[0]} is for published checkpoints: {path} says itself what its model needs")

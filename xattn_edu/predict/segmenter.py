@@ -9,6 +9,7 @@ which images are squashed, the mean and deviation of their pixels. A `Segmenter`
 is loaded from a published LAVT of any size, or from the weights that `xattn reproduce` stores in results/.
 """
 
+import unicodedata
 from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
@@ -21,7 +22,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from xattn_edu.models.language import LENGTH, Tokenizer
+from xattn_edu.models.language import LENGTH, Tokenizer, clean
 from xattn_edu.models.masks import predicted_masks, resize
 
 # The input of the published LAVT.
@@ -44,7 +45,7 @@ class Expression(NamedTuple):
 
     ids: Int[Tensor, " piece"]
     mask: Bool[Tensor, " piece"]
-    words: tuple[str, ...]  # [CLS], the words as they were written, [SEP]
+    words: tuple[str, ...]  # [CLS], the words as they were written (composed, see `clean`), [SEP]
     pieces: list[list[int]]  # of each word, the places of its pieces in `ids`
     cut_off: str  # the end of the sentence, which the model does not read
 
@@ -118,14 +119,18 @@ class Segmenter:
     def remarks(self, sentence: str) -> list[str]:
         """What a user should know before trusting a mask: words that the model does not know or does not read.
 
-        With a closed vocabulary, a word outside `known` is unknown even if it can be spelled letter by letter. With a
-        BERT's vocabulary, the unknown words are those that became [UNK]. Raises ValueError for a blank sentence.
+        With a closed vocabulary, a word outside `known` is unknown even if it can be spelled letter by letter;
+        punctuation is not reported. With a BERT's vocabulary, the unknown words are those that became [UNK]. Raises
+        ValueError as `read` does.
         """
         words = self.read(sentence)
         if self.known is not None:
-            written = words.words[1:-1]
-            unknown = [word for word in written if word.lower() not in self.known and any(map(str.isalnum, word))]
-            hint = f"it knows {len(self.known)} words, those of this course's scenes, and reads others letter by letter"
+            known = {self.tokenizer.normalize(word) for word in self.known}
+            unknown = [w for w in words.words[1:-1] if self.tokenizer.normalize(w) not in known and not _punctuation(w)]
+            hint = (
+                f"it knows {len(self.known)} words, those of this course's scenes, and reads others letter by letter, "
+                "or not at all"
+            )
         else:
             tokens = self.tokenizer.tokens(words.ids)
             named = zip(words.words, words.pieces)
@@ -141,20 +146,33 @@ class Segmenter:
         return remarks
 
     def read(self, sentence: str) -> Expression:
-        """A sentence as the model reads it. Raises ValueError for a blank sentence and for one without a word."""
-        check_sentence(sentence)
-        encoding = self.tokenizer.encode(sentence, self.length)
+        """A sentence as the model reads it.
+
+        Raises ValueError for a blank sentence, for one without a word, and as `models.language.clean` does.
+        """
+        encoding = self.tokenizer.encode(check_sentence(sentence), self.length)
         last = int(encoding.mask.sum()) - 1  # the place of [SEP], after [CLS] and the pieces
         pieces = [[*places] for _, places in groupby(range(1, last), key=lambda place: encoding.words[place])]
         if not pieces:
             raise ValueError(f"there is no word in the expression {sentence!r}")
-        spans = [(encoding.offsets[places[0]][0], encoding.offsets[places[-1]][1]) for places in pieces]
-        start, *_, end = self.tokenizer.tokens(encoding.ids[: last + 1])
-        words = (start, *(sentence[first:after] for first, after in spans), end)
-        return Expression(encoding.ids, encoding.mask, words, [[0], *pieces, [last]], sentence[spans[-1][1] :].strip())
+        # A word reaches to the next one: a mark that the tokenizer drops still belongs to the word before it.
+        starts = [encoding.offsets[places[0]][0] for places in pieces]
+        shown = [encoding.text[start:end].strip() for start, end in zip(starts, [*starts[1:], encoding.end])]
+        first, *_, separator = self.tokenizer.tokens(encoding.ids[: last + 1])
+        cut_off = encoding.text[encoding.end :].strip()
+        return Expression(encoding.ids, encoding.mask, (first, *shown, separator), [[0], *pieces, [last]], cut_off)
 
 
-def check_sentence(sentence: str) -> None:
-    """Raises ValueError unless this is a string that is not blank."""
-    if not isinstance(sentence, str) or not sentence.strip():
+def check_sentence(sentence: str) -> str:
+    """The sentence as it is read, see `models.language.clean`.
+
+    Raises ValueError unless this is a string of which more is left than spaces, and as `clean` does.
+    """
+    cleaned = clean(sentence) if isinstance(sentence, str) else ""
+    if not cleaned.strip():
         raise ValueError(f'an expression names a thing in the image, such as "the man in red", given {sentence!r}')
+    return cleaned
+
+
+def _punctuation(word: str) -> bool:
+    return all(unicodedata.category(character).startswith("P") for character in word)

@@ -1,4 +1,7 @@
-"""Weights from elsewhere: state dicts of others as ours, and ours as theirs. One file for each family of models."""
+"""Weights from elsewhere: state dicts of others as ours, and ours as theirs. One file for each family of models.
+
+All functions that read state dicts of others first take off what training adds, see `names.unwrapped`.
+"""
 
 from xattn_edu.weights.crossvit import (
     crossvit_from_published,

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from xattn_edu.weights.names import compare_names, count_numbers
+from xattn_edu.weights.names import compare_names, count_numbers, unwrapped
 
 _CROSSVIT_BLOCK = {
     "norm1": ["norm1"],
@@ -84,6 +84,7 @@ def crossvit_to_published(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]
 
 
 def _crossvit_from(state_dict: Mapping[str, Tensor], form: str) -> dict[str, Tensor]:
+    state_dict = unwrapped(state_dict)
     names = _crossvit_names(form, _sizes_of_theirs(state_dict))
     compare_names(state_dict, names, f"a CrossViT with {form} names", _crossvit_hint(state_dict, form))
     parts = {theirs: state_dict[theirs].tensor_split(len(ours)) for theirs, ours in names.items()}
@@ -162,4 +163,4 @@ def _crossvit_hint(names: Collection[str], form: str) -> str:
             return f"; these are {other} names: take crossvit_from_{other}"
     if "small.positions" in names:
         return "; these are our own names: load_state_dict takes them as they are"
-    return '; pass what is under "model" alone' if "model" in names else ""
+    return ""

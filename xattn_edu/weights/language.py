@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from xattn_edu.files import first_line
+from xattn_edu.files import expanded, first_line
 from xattn_edu.models.language import Bert, Tokenizer
 from xattn_edu.weights.hub import cached_or_fetched
 
@@ -71,7 +71,7 @@ def minilm_folder() -> Path:
 
 def load_from(from_pretrained: Callable[..., Any], name: Name, what: str, **options: Any) -> Any:
     """What a `from_pretrained` of transformers returns for a folder or a name on the hub. Nothing is printed."""
-    folder = Path(name).expanduser()
+    folder = expanded(Path(name))
     if folder.is_dir():
         with _quiet():
             try:

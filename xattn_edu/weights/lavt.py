@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from xattn_edu.models.swin import relative_index
-from xattn_edu.weights.names import both_kinds, compare_names, count_numbers
+from xattn_edu.weights.names import both_kinds, compare_names, count_numbers, unwrapped
 from xattn_edu.weights.swin import block_counts, microsoft_names, with_window
 
 _PWAM = {  # modules, ours to theirs; theirs are 1x1 convolutions, whose weights have one more axis, of length 1
@@ -72,9 +72,9 @@ def lavt_from_published(checkpoint: Mapping[str, Any], window: int | None = None
     and so is BERT's pooler, which LAVT does not use. No file says how many heads PWAM has. `window` as in
     `swin_from_microsoft`. Raises ValueError, which names the keys, if keys are missing or not known.
     """
-    state = checkpoint.get("model", checkpoint)
+    state = unwrapped(checkpoint)
     if "bert_model" in checkpoint:
-        state = {**state, **{f"text_encoder.{name}": tensor for name, tensor in checkpoint["bert_model"].items()}}
+        state = {**state, **{f"text_encoder.{name}": t for name, t in unwrapped(checkpoint["bert_model"]).items()}}
     names = _lavt_names(LavtSizes.of_published(state))
     given = [name for name in state if not re.fullmatch(_IGNORED, name)]
     compare_names(given, names.values(), "a published LAVT", _lavt_hint(state))

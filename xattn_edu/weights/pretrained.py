@@ -16,7 +16,7 @@ from xattn_edu.weights.crossvit import (
     crossvit_to_timm,
 )
 from xattn_edu.weights.hub import cached_or_fetched
-from xattn_edu.weights.names import shorten
+from xattn_edu.weights.names import prefix_hint, shorten, unwrapped
 from xattn_edu.weights.reading import read_weights
 
 _FORMS = {  # a name that only this form has: conversion from it and to it
@@ -28,7 +28,8 @@ _FORMS = {  # a name that only this form has: conversion from it and to it
 def load_pretrained(name: str, file: str | os.PathLike[str] | None = None) -> nn.Module:
     """A CrossViT with its authors' ImageNet weights, in eval mode.
 
-    `file` is a .safetensors or .pth file from timm or from the published code. Without `file` the weights come from the
+    `file` is a file from timm or from the published code, also one that a training script wrote: see `read_weights`.
+    Without `file` the weights come from the
     hub's repository timm/NAME.in1k and are kept in huggingface_hub's cache.
 
     The model expects RGB in [0, 1]: the shorter side resized to 274 pixels (bicubic) and the middle 240 x 240 cut out
@@ -46,12 +47,14 @@ def load_pretrained(name: str, file: str | os.PathLike[str] | None = None) -> nn
             "weights.vit_from_transformers"
         )
     path = _download(name) if file is None else Path(file)
-    state = read_weights(path).parts.get("model", {})
+    state = unwrapped(read_weights(path).parts["model"])
     form = next((form for form in _FORMS if form in state), None)
     if form is None:
+        hint = "".join(prefix_hint(state, [form]) for form in _FORMS)
+        if "small.positions" in state:
+            hint = "; these are our own names: model.load_state_dict takes them as they are"
         raise ValueError(
-            f"{path} holds no CrossViT of timm or of the published code, but {shorten(list(state)) or 'nothing'} "
-            "(weights of this course's own CrossViT need no conversion: model.load_state_dict)"
+            f"{path} holds no CrossViT of timm or of the published code, but {shorten(list(state)) or 'nothing'}{hint}"
         )
     convert_from, convert_to = _FORMS[form]
     _check_names(path, state, name, convert_to(model.state_dict()))

@@ -10,42 +10,50 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from xattn_edu.files import first_line
+from xattn_edu.files import expanded, first_line
+from xattn_edu.weights.names import shorten, taken_out
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
-WRAPPED = ("model", "bert_model")  # where training scripts put state dicts, beside an optimizer's and other things
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")  # in capitals as well; timm writes .pth.tar
+BERT = "bert_model"  # where the published LAVT has its BERT, beside "model"
 
 
 class WeightFile(NamedTuple):
     """The content of a file of weights."""
 
-    parts: dict[str, dict[str, Tensor]]  # the state dicts in the file; a file that is one state dict has it at "model"
+    parts: dict[str, dict[str, Tensor]]  # the state dict at "model", wherever the file has it; LAVT's at "bert_model"
     metadata: dict[str, str]  # of a .safetensors file; empty for the others
 
 
 def check_weight_file(path: str | Path) -> Path:
     """The path, with "~" expanded. Raises FileNotFoundError if there is no file, ValueError for another suffix."""
-    path = Path(path).expanduser()
+    path = expanded(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is no file: name a file of weights ({', '.join(SUFFIXES)})")
-    if path.suffix not in SUFFIXES:
+    if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"a file of weights ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, given {path}")
     return path
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether a file is one of safetensors, by its suffix."""
+    return path.suffix.lower() == ".safetensors"
 
 
 def read_weights(path: str | Path) -> WeightFile:
     """The tensors of a file, on the CPU, and its metadata.
 
-    Besides tensors, a .pth file may hold plain values and an argparse.Namespace, as training scripts save them; they
-    are left out. Raises FileNotFoundError if there is no file; ValueError, which names the file, if it is empty,
-    damaged or of another kind than its suffix says, holds objects that loading would have to run code for, or holds no
-    state dict.
+    Besides the state dict, a file of torch.save may hold an optimizer's, plain values and an argparse.Namespace, as
+    training scripts save them; they are left out. So is a moving average of the weights (EMA), if the weights
+    themselves are there. Names of tensors stay as they are: `names.unwrapped` takes prefixes off.
+
+    Raises FileNotFoundError if there is no file; ValueError, which names the file, if it is empty, damaged or of
+    another kind than its suffix says, holds objects that loading would have to run code for, or holds no state dict.
     """
     path = check_weight_file(path)
     _check_kind(path)
     metadata: dict[str, str] = {}
     try:
-        if path.suffix == ".safetensors":
+        if is_safetensors(path):
             content, metadata = _read_safetensors(path)
         else:
             content = _read_pickle(path)
@@ -53,7 +61,7 @@ def read_weights(path: str | Path) -> WeightFile:
         raise ValueError(
             f"{path} is damaged, or holds more than tensors and plain values. Loading the rest could run code, so "
             "nothing is loaded: if you trust the file, load it with torch.load(weights_only=False) and save "
-            'its ["model"] alone (of a LAVT also its ["bert_model"])'
+            f'its state dict alone (of a LAVT: its "model" and its "{BERT}")'
         ) from None
     except Exception as error:  # noqa: BLE001 - each library has errors of its own for a damaged file
         raise ValueError(f"{path} cannot be read ({first_line(error)}): is it complete?") from None
@@ -67,9 +75,9 @@ def _check_kind(path: Path) -> None:
     if not start:
         raise ValueError(f"{path} is empty: is it complete?")
     safe = start[8:] == b"{"  # after the header's length in 8 bytes
-    if path.suffix == ".safetensors" and start[:2] in (b"PK", b"\x80\x02"):
+    if is_safetensors(path) and start[:2] in (b"PK", b"\x80\x02"):
         raise ValueError(f"{path} is a file of torch.save: rename it to {path.stem}.pth")
-    if path.suffix != ".safetensors" and safe:
+    if not is_safetensors(path) and safe:
         raise ValueError(f"{path} is a file of safetensors: rename it to {path.stem}.safetensors")
 
 
@@ -87,16 +95,23 @@ def _read_pickle(path: Path) -> Any:
 
 
 def _state_dicts(path: Path, content: Any) -> dict[str, dict[str, Tensor]]:
-    parts = {"model": content}
-    if isinstance(content, Mapping) and any(isinstance(content.get(name), Mapping) for name in WRAPPED):
-        parts = {name: content[name] for name in WRAPPED if name in content}
-    for name, part in parts.items():
-        if not isinstance(part, Mapping) or not all(
-            isinstance(key, str) and isinstance(value, Tensor) for key, value in part.items()
-        ):
-            place = f' at "{name}"' if part is not content else ""
-            raise ValueError(
-                f"{path} holds no state dict{place}, that is tensors by name, but a {type(part).__name__}"
-                f"{' with other values' if isinstance(part, Mapping) else ''}"
-            )
-    return {name: dict(part) for name, part in parts.items()}
+    state, keys = taken_out(content) if isinstance(content, Mapping) else (content, [])
+    parts = {"model": (state, keys)}
+    if keys and BERT in content:
+        parts[BERT] = (content[BERT], [BERT])
+    for part, keys in parts.values():
+        if not _is_state_dict(part):
+            place = f' at "{".".join(keys)}"' if keys else ""
+            kind = f"a {type(part).__name__}"
+            if isinstance(part, Mapping):
+                inner = [str(name) for name, value in part.items() if _is_state_dict(value) and len(value)]
+                kind += " with other values"
+                kind += f"; there are state dicts at {shorten(inner)}: save one of them alone" if inner else ""
+            raise ValueError(f"{path} holds no state dict{place}, that is tensors by name, but {kind}")
+    return {name: dict(part) for name, (part, _) in parts.items()}
+
+
+def _is_state_dict(part: Any) -> bool:
+    return isinstance(part, Mapping) and all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in part.items()
+    )

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from xattn_edu.models.swin import resize_bias_table
-from xattn_edu.weights.names import both_kinds, compare_names, count_numbers
+from xattn_edu.weights.names import both_kinds, compare_names, count_numbers, unwrapped
 
 
 class _Form(NamedTuple):
@@ -88,12 +88,12 @@ _TRANSFORMERS_4 = {  # a part of a name in transformers 4, and in 5; in this ord
 def swin_from_microsoft(state_dict: Mapping[str, Tensor], window: int | None = None) -> dict[str, Tensor]:
     """The state dict of a Swin that its authors published as one for our `Swin`, in copies.
 
-    A file holds it under "model". The classifier (`norm`, `head`) is left out. Backbones for dense prediction have
+    The classifier (`norm`, `head`) is left out. Backbones for dense prediction have
     norms of the stages (`norm0`, `norm1`, ...), which are copied; a stage without one gets the identity.
     With `window`, the tables of relative positions are resized to that window (see `swin.resize_bias_table`).
     Raises ValueError, which names the keys, if keys are missing or not known.
     """
-    return _swin_from(state_dict, "microsoft", window)
+    return _swin_from(unwrapped(state_dict), "microsoft", window)
 
 
 def swin_from_transformers(state_dict: Mapping[str, Tensor], window: int | None = None) -> dict[str, Tensor]:
@@ -104,7 +104,7 @@ def swin_from_transformers(state_dict: Mapping[str, Tensor], window: int | None 
     identity. `window` and errors as in `swin_from_microsoft`.
     """
     state = {}
-    for name, tensor in state_dict.items():
+    for name, tensor in unwrapped(state_dict).items():
         name = name.removeprefix("swin.")
         for old, new in _TRANSFORMERS_4.items():
             name = name.replace(old, new)
@@ -163,8 +163,6 @@ def _swin_names(depths: Sequence[int], form: str) -> dict[str, list[str]]:
 
 def _swin_hint(names: Collection[str], form: str) -> str:
     """The likely fix for a state dict of another form."""
-    if "model" in names:
-        return '; pass what is under "model" alone'
     if "patch_embedding.norm.weight" in names:
         return "; these are our own names: load_state_dict takes them as they are"
     for other, of in _FORMS.items():

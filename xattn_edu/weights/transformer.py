@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from xattn_edu.weights.names import shorten
+from xattn_edu.weights.names import prefix_hint, shorten, unwrapped
 
 
 def attention_from_torch(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -22,13 +22,16 @@ def attention_from_torch(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     torch stacks the three projections into `in_proj_weight` (3 width, width), or keeps them apart when keys and values
     have another width. Raises ValueError, which names the keys, if keys are missing, not known or not supported.
     """
-    state, converted = dict(state_dict), {}
+    state, converted = dict(unwrapped(state_dict)), {}
     if "in_proj_weight" in state:
         weights = state.pop("in_proj_weight").chunk(3)
     elif all(f"{part}_proj_weight" in state for part in "qkv"):
         weights = tuple(state.pop(f"{part}_proj_weight") for part in "qkv")
     else:
-        raise ValueError(f"neither in_proj_weight nor q_, k_ and v_proj_weight among the keys {shorten(list(state))}")
+        hint = prefix_hint(state, ["in_proj_weight", "out_proj.weight"])
+        raise ValueError(
+            f"neither in_proj_weight nor q_, k_ and v_proj_weight among the keys {shorten(list(state))}{hint}"
+        )
     biases = state.pop("in_proj_bias", None)
     for index, part in enumerate(("query", "key", "value")):
         converted[f"{part}.weight"] = weights[index]
@@ -68,6 +71,7 @@ def transformer_from_torch(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, 
     converted: dict[str, dict[str, Tensor]] = {"encoder": {}, "decoder": {}}
     attentions: dict[tuple[str, str], dict[str, Tensor]] = {}
     unknown = []
+    state_dict = unwrapped(state_dict)
     for name, tensor in state_dict.items():
         stack, _, inner = name.partition(".")
         layer = re.fullmatch(r"(layers\.\d+)\.(\w+)\.(.+)", inner)
@@ -80,7 +84,8 @@ def transformer_from_torch(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, 
         else:
             unknown.append(name)
     if unknown:
-        raise ValueError(f"these keys are not those of a torch.nn.Transformer: {shorten(unknown)}")
+        hint = prefix_hint(state_dict, [f"{stack}.layers.0.linear1.weight" for stack in converted])
+        raise ValueError(f"these keys are not those of a torch.nn.Transformer: {shorten(unknown)}{hint}")
     for (stack, place), state in attentions.items():
         converted[stack] |= {f"{place}.{name}": tensor for name, tensor in attention_from_torch(state).items()}
     if empty := [stack for stack, state in converted.items() if not state]:

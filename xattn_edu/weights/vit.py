@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from xattn_edu.weights.names import shorten
+from xattn_edu.weights.names import prefix_hint, shorten, unwrapped
 
 # Hugging Face's names for a ViT block, as in the files on its hub (transformers 4) and since transformers 5.
 _HF_BLOCK = {
@@ -52,6 +52,7 @@ def vit_from_transformers(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]
     are missing or not known; a distilled DeiT is refused, because it has a second token.
     """
     converted, unknown = {}, []
+    state_dict = unwrapped(state_dict)
     for name, tensor in state_dict.items():
         inner = re.sub(r"^(vit|deit)\.", "", name)
         layer = _HF_LAYER.fullmatch(inner)
@@ -66,7 +67,8 @@ def vit_from_transformers(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]
             f"this is a distilled DeiT: {unknown} belong to a second token that our ViT (and deit_*_patch16_224) lacks"
         )
     if unknown:
-        raise ValueError(f"these keys are not those of a ViTForImageClassification: {shorten(unknown)}")
+        hint = prefix_hint(state_dict, [name for name in _HF_OUTSIDE if not name.startswith("classifier")])
+        raise ValueError(f"these keys are not those of a ViTForImageClassification: {shorten(unknown)}{hint}")
     depth = 1 + max((int(name.split(".")[1]) for name in converted if name.startswith("blocks.")), default=0)
     expected = set(_HF_OUTSIDE.values()) | {
         f"blocks.{i}.{part}.{kind}"
