@@ -8,6 +8,7 @@ a mask is a part of the true one, a share that depends on image and sentence.
 import contextlib
 import functools
 import inspect
+import math
 import sys
 from dataclasses import asdict, dataclass, replace
 
@@ -151,6 +152,7 @@ class _Watch:
 
     def __init__(self):
         self.model, self.evaluates, self.trained, self.evaluated = None, False, [], []
+        self.left = 0  # evaluations during training; all but the last one see another model
 
     def train(self, *given, **named):
         bound = inspect.signature(loop.train).bind(*given, **named)
@@ -160,6 +162,7 @@ class _Watch:
         first = {key: tensor.clone() for key, tensor in self.model.state_dict().items()}
         self.trained.append((first, [tensor.clone() for tensor in samples.tensors], settings))
         _shake(self.model)
+        self.left = math.ceil(settings["epochs"] / settings["evaluate_every"])
         evaluate = settings["evaluate"] and functools.partial(self._evaluate, settings["evaluate"])
         history = loop.train(self.model, samples, **settings | {"evaluate": evaluate})
         if isinstance(self.model, LAVT | DecoderFusion):
@@ -168,11 +171,15 @@ class _Watch:
         return history
 
     def _evaluate(self, evaluate, model):
-        self.evaluates = True
+        self.evaluates, self.left = True, self.left - 1
+        state = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+        if self.left:
+            _shake(model, self.left)
         try:
             return evaluate(model)
         finally:
             self.evaluates = False
+            model.load_state_dict(state)
 
     def see(self, model, inputs):
         if self.evaluates and model is self.model:
@@ -182,7 +189,8 @@ class _Watch:
     def greedy_decode(self, model, source, length):
         assert model is self.model and length == translation.TARGET_LENGTH
         self.evaluated.append((source.clone(),))
-        return translation.encode([_answers().get(tuple(row), "7") for row in source.tolist()], length)
+        answers = {} if self.left else _answers()
+        return translation.encode([answers.get(tuple(row), "7") for row in source.tolist()], length)
 
 
 def _shrink(patch):
@@ -221,8 +229,8 @@ def sentences_of(model, ids, mask):
 
 
 @torch.no_grad()
-def _shake(model):
-    generator = torch.Generator().manual_seed(7)
+def _shake(model, seed=7):
+    generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():
         parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
 
