@@ -190,7 +190,7 @@ def _attempt(task: Task, inputs: Path, folder: Path, words: Path, moment: float 
             torch.set_num_threads(1)
             task.run(inputs, folder)
             status = FINISHED
-        except BaseException:
+        except BaseException:  # noqa: BLE001  whatever it is, this process must not go on as its parent would
             traceback.print_exc()
         finally:
             sys.stdout.flush()
