@@ -505,6 +505,12 @@ def gpu(port, rest):
     return run("tools/gpu.py", *rest)
 
 
+def kills(port, rest):
+    """kill training, reproduce, evaluate and convert-refer 100 times at random, and continue them"""
+    prepare()
+    return run("tools/kills.py", *rest)
+
+
 def clean(port, rest):
     """remove .venv, .venv-parity and all caches"""
     caches = (".venv", ".venv-parity", ".pytest_cache", ".ruff_cache", ".mypy_cache", ".hypothesis", "*.egg-info")
@@ -522,7 +528,7 @@ def help(port, rest):
     return 0
 
 
-EVERYTHING = (lab, test, parity, portable, format, notebooks, lock, instructor, benchmark, gpu, clean, help)
+EVERYTHING = (lab, test, parity, portable, format, notebooks, lock, instructor, benchmark, gpu, kills, clean, help)
 TARGETS = {target.__name__: target for target in EVERYTHING}
 
 
