@@ -199,13 +199,13 @@ def pip(step, *arguments, venv=VENV):
 def logged(step, *command, venv=VENV):
     """Run a noisy program: its words go to the environment's log, one line with its seconds to the screen."""
     print(f"{step} ... ", end="", flush=True)
-    begin = time.time()
+    begin = time.monotonic()
     path = venv / LOG.name
     with path.open("ab") as log:
         start = log.tell()
         streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
         done = subprocess.run(command, cwd=str(ROOT), env=environment(venv=venv), **streams)
-    print(f"{time.time() - begin:.0f} s" if done.returncode == 0 else "failed", flush=True)
+    print(f"{time.monotonic() - begin:.0f} s" if done.returncode == 0 else "failed", flush=True)
     if done.returncode:
         raise Stop(explain(path.read_bytes()[start:].decode("utf-8", "replace"), path))
 
@@ -351,7 +351,7 @@ def portable_row(row, kind, rest):
     command += rest if chosen else [*rest, *KINDS[kind]]
     variables = dict(PARITY_VARIABLES if of_torch else REPRODUCIBLE, **ROWS[row])
     print(f"{row}, {kind} ... ", end="", flush=True)
-    begin = time.time()
+    begin = time.monotonic()
     beside = [count() for _ in range(BUSY if row == "busy" else 0)]
     try:
         with log.open("wb") as file:
@@ -359,7 +359,7 @@ def portable_row(row, kind, rest):
     finally:
         for process in beside:
             process.kill()
-    result = dict(row=row, kind=kind, **outcomes(report), minutes=round((time.time() - begin) / 60, 1))
+    result = dict(row=row, kind=kind, **outcomes(report), minutes=round((time.monotonic() - begin) / 60, 1))
     result["failed"] = result["failed"] or int(status != 0)  # pytest itself can fail, before any test or after all
     words = f"{result['failed']} failed: {log.relative_to(ROOT)} says which" if result["failed"] else "passed"
     print(f"{words} ({result['minutes']} min)", flush=True)
@@ -425,10 +425,10 @@ def notebooks(port, rest):
     widget = "application/vnd.jupyter.widget-view+json"
     execute = ("-m", "nbconvert", "--to", "notebook", "--inplace", "--execute", "--ExecutePreprocessor.timeout=1800")
     for path in paths:
-        begin = time.time()
+        begin = time.monotonic()
         if run(*execute, "--ExecutePreprocessor.record_timing=False", path, **REPRODUCIBLE):
             raise Stop(f"{path} stopped with the error above and is as it was")
-        print(f"{path}: {time.time() - begin:.0f} s", flush=True)  # what its first cell states
+        print(f"{path}: {time.monotonic() - begin:.0f} s", flush=True)  # what its first cell states
         notebook = json.loads((ROOT / path).read_text(encoding="utf-8"))
         for cell in notebook["cells"]:  # a stored progress bar would stand at 0 % for ever
             if "outputs" in cell:

@@ -43,7 +43,7 @@ def whole_number(name: str, given: Any, least: int | None = None, most: int | No
     So a seed of np.int64(3) is the seed 3, in a hash and in a file too. Raises TypeError for anything else (True, "3",
     3.0, an array), ValueError for a number below `least` or above `most`.
     """
-    number = _python_number(given)
+    number = python_number(given)
     if not isinstance(number, int) or isinstance(number, bool):
         raise TypeError(f"{name} must be an int, given {given!r}: write {name}=int(...) if it is a whole number")
     if least is not None and number < least or most is not None and number > most:
@@ -56,13 +56,13 @@ def real_number(name: str, given: Any) -> float:
 
     Raises TypeError for anything else (True, "0.1", an array).
     """
-    number = _python_number(given)
+    number = python_number(given)
     if not isinstance(number, int | float) or isinstance(number, bool):
         raise TypeError(f"{name} must be a number, given {given!r}: write {name}=float(...) if it is one")
     return float(number)
 
 
-def _python_number(given: Any) -> Any:
+def python_number(given: Any) -> Any:
     """Python's number for one of NumPy or torch; anything else as it is."""
     return given.item() if getattr(given, "ndim", None) == 0 else given
 

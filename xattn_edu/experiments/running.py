@@ -9,6 +9,7 @@ from xattn_edu.experiments.records import ACCURACY, Result
 from xattn_edu.experiments.sets import Sets
 from xattn_edu.machine import seed_everything
 from xattn_edu.measure import costs
+from xattn_edu.shapes import python_number
 from xattn_edu.training.loop import train
 
 Size = TypeVar("Size")
@@ -52,6 +53,8 @@ def run(
         counted: the model whose cost is recorded, if it is another way to compute the same.
         score_name: what the score is called.
     """
+    # A record is JSON, which knows no numbers of NumPy or torch.
+    names, settings = ({name: python_number(value) for name, value in given.items()} for given in (names, settings))
     recorded = {name: settings[name] for name in RECORDED if name in settings}
     if (augment := recorded.get("augment")) is not None:
         recorded["augment"] = getattr(augment, "__name__", type(augment).__name__)
@@ -72,7 +75,7 @@ def run(
     counts = {f"train_{sets.unit}": len(sets.train), f"test_{sets.unit}": len(sets.measured)}
     return Result(
         config=names
-        | {name: getattr(size, name) for name in shown}
+        | {name: python_number(getattr(size, name)) for name in shown}
         | recorded
         | counts
         | {"steps": int(history["step"][-1])},

@@ -25,6 +25,7 @@ from xattn_edu.data import fashion_mnist, hierarchical, translation
 from xattn_edu.data import scenes as referring_scenes
 from xattn_edu.data.scenes import KINDS, Scenes
 from xattn_edu.experiments.sizes import ReferringSize
+from xattn_edu.machine import check_seed
 from xattn_edu.models.language import LENGTH, PhraseBook, Tokenizer
 from xattn_edu.shapes import check_choice
 
@@ -94,7 +95,7 @@ def fashion_sets(
 
 def balanced(dataset: TensorDataset, number: int | None, seed: int) -> TensorDataset:
     """`number` images of a set, as many of each class as possible, chosen by `seed`; all images for None."""
-    shuffled = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))
+    shuffled = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(check_seed(seed)))
     return _balanced(dataset, number, shuffled)
 
 

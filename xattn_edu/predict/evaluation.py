@@ -28,7 +28,7 @@ from torch import Tensor
 
 from xattn_edu.data import refer
 from xattn_edu.data.refer import ReferringExpressions
-from xattn_edu.files import check_folder_of, write_atomically
+from xattn_edu.files import check_folder_of, expanded, write_atomically
 from xattn_edu.machine import describe_machine
 from xattn_edu.measure.overlaps import Overlaps, Score, overlaps
 from xattn_edu.models.masks import predicted_masks, resize
@@ -106,10 +106,11 @@ def evaluate(
         progress: show a bar.
         model: further arguments of `load_segmenter`.
     """
-    out, checkpoint = Path(out).expanduser(), Path(checkpoint).expanduser()
+    out, checkpoint = expanded(out), expanded(checkpoint)
     if batch_size < 1:
         raise ValueError(f"batch_size is 1 at least, given {batch_size}")
     check_folder_of(out)
+    check_folder_of(_partial_of(out))  # whose name is longer
     split_by = refer.USUAL.get(dataset) if split_by is None else split_by
     expressions = refer.load(root, dataset, split, split_by, images=images, check_counts=check_counts)
     if not len(expressions):
