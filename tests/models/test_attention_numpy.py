@@ -315,7 +315,7 @@ def test_a_mask_to_be_added_is_refused(mask):
 
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int32, np.int64])
 def test_masks_may_be_whole_numbers(dtype):
-    mask = np.array([1, 0, 2]).astype(dtype)
+    mask = np.array([1, 0, 1]).astype(dtype)  # the integers 0 and 1 alone
     np.testing.assert_array_equal(na.softmax(np.zeros((1, 3)), mask), [[0.5, 0, 0.5]])
 
 
@@ -340,12 +340,6 @@ def test_integers_other_than_0_and_1_are_refused(numbers):
     ):
         with pytest.raises(ValueError, match=r"True where a query may attend.*integers from .* mask == 0"):
             call()
-
-
-@pytest.mark.parametrize("dtype", [int, np.uint8, np.int8])
-def test_ones_and_zeros_are_a_mask(dtype):
-    scores, mask = np.array([[1.0, 2, 3], [4, 5, 6]]), np.array([[1, 0, 1], [0, 0, 1]])
-    np.testing.assert_array_equal(na.softmax(scores, mask.astype(dtype)), na.softmax(scores, mask > 0))
 
 
 @pytest.mark.parametrize("low", [-2e4, -1e30, np.finfo(np.float64).min / 4])
