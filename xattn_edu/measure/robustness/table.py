@@ -17,9 +17,9 @@ HEAD = """# Trials of the models: export, copies, precision, batches, hooks, LoR
 This file is written by `xattn doctor models --write`, which tries on every model what users do with models. Do not edit
 it: a test compares each cell with a new trial. `xattn doctor models` prints it.
 
-The models are built in reduced sizes with random weights, on a CPU. Five columns stand for all names of `list_models()`,
-which differ only in sizes: *vit* for `vit_*` and `deit_*`, *crossvit* for `crossvit_*`, *crossvit dagger* for
-`crossvit_*_dagger_*`, *swin* for `swin_*`, *lavt* for `lavt_*`.
+The models are built in reduced sizes with random weights, on a CPU. Five columns stand for all names of
+`list_models()`, which differ only in sizes: *vit* for `vit_*` and `deit_*`, *crossvit* for `crossvit_*`, *crossvit
+dagger* for `crossvit_*_dagger_*`, *swin* for `swin_*`, *lavt* for `lavt_*`.
 
 - **right**: with gradients and without, the numbers are those of the plain model (computed with gradients). Unless a
   trial states a tolerance, they differ by rounding: by less than 0.00002 of the largest number.
@@ -56,7 +56,7 @@ def markdown() -> str:
     for (model, trial), text in outcomes.items():
         if ":" in text:
             reasons.setdefault((trial, text), []).append(model)
-    remarks = [_item(f"{trial}, {', '.join(models)}", text) for (trial, text), models in reasons.items()]
+    remarks = [_item(f"{trial}: {'; '.join(models)}", text) for (trial, text), models in reasons.items()]
     parts = [HEAD, table + "\n", "## The trials\n", "\n".join(trials) + "\n"]
     parts += ["## What is refused or wrong\n", "\n".join(remarks) + "\n"] if remarks else []
     return "\n".join(parts)
