@@ -12,10 +12,6 @@ from xattn_edu.measure.robustness import table
 from xattn_edu.measure.robustness.models import CASES, Case, reduced
 from xattn_edu.measure.robustness.trials import TRIALS
 
-# Cells that are wrong today: (model, trial) -> why. Nothing is added here without its reason.
-_BERT = "models.language.Bert reads bert.dtype, which transformers takes from a parameter; a replica has none"
-KNOWN_WRONG = {("lavt", "DataParallel"): _BERT, ("DecoderFusion", "DataParallel"): _BERT}
-
 REGISTERED = {  # case: the names of the registry that it stands for
     "vit": ("vit_*", "deit_*"),
     "crossvit dagger": ("crossvit_*_dagger_*",),
@@ -54,10 +50,7 @@ def test_every_name_of_the_registry_is_the_model_of_its_case_in_the_reduced_size
 @pytest.mark.parametrize("model", CASES)
 def test_a_trial_of_a_model_is_right_or_refused(model, trial):
     found = table.outcome(model, trial)
-    if (model, trial) in KNOWN_WRONG:
-        assert found.startswith("wrong"), "it is right now: take it out of KNOWN_WRONG"
-    else:
-        assert found in ("right", "-") or found.startswith("refused"), found
+    assert found in ("right", "-") or found.startswith("refused"), found
 
 
 @pytest.mark.slow

@@ -188,9 +188,10 @@ class Bert(nn.Module):
                 f"{ids.shape[1]} words are more than the model's {config.max_position_embeddings} positions: "
                 "give the tokenizer a shorter length"
             )
+        dtype = self.bert.get_input_embeddings().weight.dtype  # not `bert.dtype`, which DataParallel's replicas lack
         if ids.shape[0] == 0:  # BERT's own code cannot cut a batch of nothing into heads
-            return torch.zeros(*ids.shape, self.width, dtype=self.bert.dtype, device=ids.device)
-        scores = torch.zeros(ids.shape, dtype=self.bert.dtype, device=ids.device).masked_fill(~word_mask, MASKED)
+            return torch.zeros(*ids.shape, self.width, dtype=dtype, device=ids.device)
+        scores = torch.zeros(ids.shape, dtype=dtype, device=ids.device).masked_fill(~word_mask, MASKED)
         # BERT's own positions and types are buffers that no state dict holds: a model that began on the meta device has
         # none. Its axes head and query are 1 in the mask.
         given = {

@@ -123,12 +123,16 @@ def evaluate(
     if (stored := _read(out)) is not None:
         _same_run(out, stored, run, "name another file, or delete it")
         return stored, True
-    partial = Partial(out.with_name(out.name + ".partial"), run)
+    partial = Partial(_partial_of(out), run)
     found = _all_overlaps(segmenter, expressions, partial, protocol, batch_size, progress)
     record = _record(run, found, expressions, segmenter, partial.seconds(), batch_size)
     write_atomically(out, (json.dumps(record, indent=1) + "\n").encode())
     partial.path.unlink(missing_ok=True)  # the same evaluation in another process may have finished before
     return record, False
+
+
+def _partial_of(out: Path) -> Path:
+    return out.with_name(out.name + ".partial")
 
 
 def _check_sentences(expressions: ReferringExpressions, protocol: Protocol) -> None:
