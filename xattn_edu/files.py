@@ -1,7 +1,9 @@
-"""Files that are written whole or not at all, and the line to quote of an error that reading one raised."""
+"""Files that are written whole or not at all, JSON that is read, and the line to quote of an error."""
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 
 def write_atomically(path: str | Path, data: bytes) -> None:
@@ -31,6 +33,27 @@ def check_folder_of(path: Path) -> None:
     """Refuse an output file whose folder is missing. Raises FileNotFoundError."""
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent}, where {path.name} should go, is not a folder: make it first")
+
+
+def read_json(path: Path, limit: int = 2**26) -> Any:
+    """What a file of JSON holds.
+
+    Raises FileNotFoundError for what is no file (a folder, a pipe, a link to nothing), ValueError for more than `limit`
+    bytes and for text that is no JSON. Only the first of them names the file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is no file")
+    if (size := path.stat().st_size) > limit:  # before it is read: any file may have been named so
+        raise ValueError(f"{size:,} bytes are more than the {limit:,} that such a file has at most")
+    return parse_json(path.read_bytes())
+
+
+def parse_json(text: str | bytes) -> Any:
+    """`json.loads`, which raises ValueError also for brackets that are nested too deeply."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("brackets are nested too deeply") from error
 
 
 def first_line(error: Exception) -> str:

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from xattn_edu.data import refer
 from xattn_edu.data.refer import ReferringExpressions
-from xattn_edu.files import check_folder_of, write_atomically
+from xattn_edu.files import check_folder_of, read_json, write_atomically
 from xattn_edu.machine import describe_machine
 from xattn_edu.measure.overlaps import Overlaps, Score, overlaps
 from xattn_edu.models.masks import predicted_masks, resize
@@ -220,8 +220,12 @@ class Partial:
         _same_run(self.path, stored, self.run, fix)
         try:
             self.before = float(stored["seconds"])
-            return Overlaps(*(torch.tensor(stored[name], dtype=torch.int64) for name in ("intersections", "unions")))
-        except (KeyError, ValueError, TypeError, RuntimeError) as error:
+            intersections, unions = (torch.tensor(stored[name]) for name in ("intersections", "unions"))
+            whole = intersections.dtype == unions.dtype == torch.int64 and intersections.ndim == 1
+            if not whole or intersections.shape != unions.shape or not ((0 <= intersections) & (intersections <= unions)).all():
+                raise ValueError("expected whole numbers, and no intersection larger than its union")
+            return Overlaps(intersections, unions)
+        except (KeyError, ValueError, TypeError, RuntimeError, OverflowError) as error:
             raise ValueError(f"{self.path} holds no partial results ({error}): {fix}") from error
 
     def save(self, found: Overlaps) -> None:
@@ -241,7 +245,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        content = json.loads(path.read_bytes())
+        content = read_json(path)
         if content["format"] != FORMAT or not isinstance(content["run"], dict):
             raise ValueError("another format")
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -39,6 +39,10 @@ def read_image(path: str | Path) -> ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as file:
+                if file.format == "EPS":  # Pillow would give it to Ghostscript, which runs it
+                    raise ValueError("PostScript is a program: convert it to PNG first")
+                file.verify()  # the checksums of a PNG, which are not compared when it is decoded
+            with Image.open(path) as file:
                 image = ImageOps.exif_transpose(file)
                 if image.mode[0] in "IF":  # grey of 16 bits or more, which Pillow would cut off at 255
                     grey = np.asarray(image, dtype=float)

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from xattn_edu.files import write_atomically
+from xattn_edu.files import first_line, parse_json, write_atomically
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-FORMAT = "xattn_edu training 2"  # stands in the header of every checkpoint
+FORMAT = "xattn_edu training 3"  # stands in the header of every checkpoint
+FIX = "delete it (or move it away) to start anew, or name another file"
 
 
 @dataclass
@@ -87,30 +88,38 @@ class Checkpoint:
                 "use the same settings, or another file name, or delete the file to start anew"
             )
         weights = {name: tensor for name, tensor in tensors.items() if name.startswith("model.")}
-        model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in weights.items()})
         states: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            if name.startswith("optimizer."):
-                _, number, key = name.split(".")
-                states.setdefault(int(number), {})[key] = tensor
-        optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
-        return Progress(state["history"], state["step"], tensors["totals"])
+        try:
+            model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in weights.items()})
+            for name, tensor in tensors.items():
+                if name.startswith("optimizer."):
+                    _, number, key = name.split(".")
+                    states.setdefault(int(number), {})[key] = tensor
+            optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+            return Progress(state["history"], state["step"], tensors["totals"])
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"the checkpoint {self.path} does not fit ({first_line(error)}): {FIX}") from error
 
     def _read(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        from safetensors import SafetensorError, safe_open
+        from safetensors import safe_open
 
-        fix = "delete it (or move it away) to start anew, or name another file"
         try:
+            if self.path is None or not self.path.is_file():
+                raise ValueError("it is no file")
             with safe_open(str(self.path), framework="pt") as file:
                 metadata, names = file.metadata() or {}, file.keys()
                 tensors = {name: file.get_tensor(name).clone() for name in names}
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"the checkpoint {self.path} is damaged or no checkpoint ({error}): {fix}") from error
-        if metadata.get("format") != FORMAT:
-            raise ValueError(f"{self.path} is not a checkpoint of this training loop: {fix}")
-        if metadata.get("checksum") != str(_checksum(tensors, metadata.get("state", ""))):
-            raise ValueError(f"the checkpoint {self.path} is damaged (its checksum does not match): {fix}")
-        return json.loads(metadata["state"]), tensors
+            if metadata.get("format") != FORMAT:
+                raise ValueError("it is not a checkpoint of this training loop")
+            if metadata.get("checksum") != str(_checksum(tensors, metadata.get("state", ""))):
+                raise ValueError("its checksum does not match")
+            state = parse_json(metadata["state"])
+            if [type(state.get(name)) for name in ("run", "step", "history")] != [dict, int, list]:
+                raise ValueError("its settings, its steps or its history are missing")
+        except Exception as error:  # noqa: BLE001 - whatever damage does to the file, the fix is the same
+            reason = error if type(error) is ValueError else first_line(error)
+            raise ValueError(f"the checkpoint {self.path} is damaged or no checkpoint ({reason}): {FIX}") from error
+        return state, tensors
 
 
 def name_of(function: Any) -> str:
@@ -147,5 +156,6 @@ def _describe_data(dataset: Any) -> str:
 def _checksum(tensors: dict[str, Tensor], text: str = "") -> int:
     value = zlib.crc32(text.encode())
     for name in sorted(tensors):
+        value = zlib.crc32(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode(), value)
         value = zlib.crc32(tensors[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data, value)
     return value

@@ -3,6 +3,7 @@
 import argparse
 import pickle
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,7 +40,7 @@ def read_weights(path: str | Path) -> WeightFile:
     Besides tensors, a .pth file may hold plain values and an argparse.Namespace, as training scripts save them; they
     are left out. Raises FileNotFoundError if there is no file; ValueError, which names the file, if it is empty,
     damaged or of another kind than its suffix says, holds objects that loading would have to run code for, or holds no
-    state dict.
+    state dict. The checksums in a .pth file are compared; a .safetensors file has none.
     """
     path = check_weight_file(path)
     _check_kind(path)
@@ -81,9 +82,30 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _read_pickle(path: Path) -> Any:
+    _check_archive(path)
     # A Namespace is what training scripts save their arguments in: it holds values and runs nothing.
     with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings(action="ignore"):
         return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse an archive that was compressed, because it may unpack to any size, or in which a checksum is wrong.
+
+    torch.save compresses nothing, and torch.load compares no checksums. A checksum of 0 is one that was left out, by
+    torch.serialization.set_crc32_options.
+    """
+    with open(path, "rb") as file:
+        if file.read(4) != b"PK\3\4":
+            return  # the form of torch before 1.6, which has no checksums
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        if sum(entry.file_size for entry in entries) > path.stat().st_size or any(e.compress_type for e in entries):
+            raise ValueError("the archive is compressed, which torch.save does not do")
+        for entry in entries:
+            if entry.CRC:
+                with archive.open(entry) as content:
+                    while content.read(2**20):  # at its end the checksum is compared
+                        pass
 
 
 def _state_dicts(path: Path, content: Any) -> dict[str, dict[str, Tensor]]:
@@ -92,11 +114,14 @@ def _state_dicts(path: Path, content: Any) -> dict[str, dict[str, Tensor]]:
         parts = {name: content[name] for name in WRAPPED if name in content}
     for name, part in parts.items():
         if not isinstance(part, Mapping) or not all(
-            isinstance(key, str) and isinstance(value, Tensor) for key, value in part.items()
+            isinstance(key, str) and isinstance(value, Tensor) and value.device.type == "cpu" for key, value in part.items()
         ):
             place = f' at "{name}"' if part is not content else ""
             raise ValueError(
                 f"{path} holds no state dict{place}, that is tensors by name, but a {type(part).__name__}"
                 f"{' with other values' if isinstance(part, Mapping) else ''}"
             )
+        numbers, size = sum(tensor.numel() for tensor in part.values()), path.stat().st_size
+        if numbers > size:  # views of a few numbers, which take no memory until they are copied
+            raise ValueError(f"{path} is damaged: {size:,} bytes cannot hold the {numbers:,} numbers of its tensors")
     return {name: dict(part) for name, part in parts.items()}
