@@ -499,6 +499,12 @@ def benchmark(port, rest):
     return status
 
 
+def fuzz(port, rest):
+    """give every reader 10,000 damaged and hostile files and store the record (ARGS="--inputs 500" chooses)"""
+    prepare()
+    return run(str(ROOT / "tools" / "fuzz.py"), *(rest or ["--save"]))
+
+
 def clean(port, rest):
     """remove .venv, .venv-parity and all caches"""
     caches = (".venv", ".venv-parity", ".pytest_cache", ".ruff_cache", ".mypy_cache", ".hypothesis", "*.egg-info")
@@ -516,7 +522,7 @@ def help(port, rest):
     return 0
 
 
-EVERYTHING = (lab, test, parity, portable, format, notebooks, lock, instructor, benchmark, clean, help)
+EVERYTHING = (lab, test, parity, portable, format, notebooks, lock, instructor, benchmark, fuzz, clean, help)
 TARGETS = {target.__name__: target for target in EVERYTHING}
 
 

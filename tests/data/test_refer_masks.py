@@ -54,6 +54,13 @@ def test_overlapping_parts_stay_foreground():
     assert mask([square, square], 6, 6).sum() == 16 == mask([square], 6, 6).sum()
 
 
+def test_a_polygon_of_two_points_beside_others_is_nothing():
+    square, line = [1, 1, 5, 1, 5, 5, 1, 5], [0, 0, 6, 6]
+    drawn = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects([square, line], 6, 6)))
+    assert np.array_equal(mask([square, line], 6, 6), drawn) and drawn.sum() == 16
+    assert np.array_equal(mask([line, square], 6, 6), drawn)  # where pycocotools raises TypeError
+
+
 def test_a_polygon_may_be_tiny_or_reach_over_the_border():
     assert not mask([[3.1, 3.1, 3.2, 3.1, 3.2, 3.2]], 6, 8).any() and not mask([], 6, 8).any()
     assert mask([[-5, -5, 16, -5, 16, 12, -5, 12]], 6, 8).all()

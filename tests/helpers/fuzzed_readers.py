@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 from helpers import hostile_files as hostile
 from helpers.fuzzing import DAMAGE, Reader, strange
-from helpers.miniature_refcoco import all_items, miniature
+from helpers.miniature_refcoco import miniature
 from helpers.random_weights import perturbed
 from helpers.small_bert import WORDS, save_bert
 from helpers.small_segmenters import small_lavt, store_own
@@ -297,7 +297,7 @@ def _partial(folder: Path) -> str:
     if not path.exists():
         raise FileNotFoundError(f"{path}: nothing is there, so that the evaluation begins")
     found = Partial(path, RUN).load()
-    assert (0 <= found.intersections).all() and (found.intersections <= found.unions).all()
+    assert (found.intersections >= 0).all() and (found.intersections <= found.unions).all()
     return digest(found.intersections, found.unions)
 
 
@@ -477,9 +477,7 @@ READERS = {
             _make_refer,
             ("refcoco/instances.json",),
             _refer,
-            hostile.TEXT
-            | hostile.within(_nested_instances)
-            | hostile.leading_out(INSTANCES, _name_of_image),
+            hostile.TEXT | hostile.within(_nested_instances) | hostile.leading_out(INSTANCES, _name_of_image),
             _other_json,
         ),
         Reader("REFER, photographs", _make_refer, (PHOTOGRAPH,), _refer, hostile.IMAGES),
@@ -507,7 +505,9 @@ READERS = {
             {"gigabytes": hostile.gzip_bomb},
             _other_idx,
         ),
-        Reader("sprites", _make_sprites, ("atlas.png", "checksums.sha256"), _sprites, hostile.IMAGES, exact=True, weight=2),
+        Reader(
+            "sprites", _make_sprites, ("atlas.png", "checksums.sha256"), _sprites, hostile.IMAGES, exact=True, weight=2
+        ),
         Reader("images", _make_images, PICTURES, _images, hostile.IMAGES, memory=2048),
         Reader("images (PNG)", _make_images, ("a.png", "g.png"), _pngs, {}, exact=True),
         Reader(
@@ -536,7 +536,9 @@ READERS = {
             _other_checkpoint,
         ),
         Reader("tokenizers", _make_bert, TOKENIZER, _tokenizer, CONFIGS, _other_json, weight=2),
-        Reader("tokenizers (vocabulary)", _make_vocabulary, ("vocab.txt", "config.json"), _tokenizer, CONFIGS, weight=2),
+        Reader(
+            "tokenizers (vocabulary)", _make_vocabulary, ("vocab.txt", "config.json"), _tokenizer, CONFIGS, weight=2
+        ),
         Reader("BERTs", _make_bert, ("config.json", "model.safetensors"), _bert, CONFIGS | CALLING, weight=2),
         Reader("phrase books", _make_bert, ("model.safetensors", "tokenizer.json"), _phrase_book, {}, weight=2),
     )

@@ -30,6 +30,7 @@ SECONDS = 5.0  # of the processor, which an input may take
 PATIENCE = 60.0  # seconds of the clock, after which a worker is killed: other programs may be running beside it
 MEMORY = 256  # MiB, by which an input may enlarge the process; a reader may have a bound of its own
 ADDRESSES = 8192  # MiB of address space beyond what the process has at the start
+COMMAND = ("-m", "helpers.fuzzing")  # of a worker
 REFUSALS = (ValueError, FileNotFoundError)  # exactly these: a subclass, such as UnicodeDecodeError, was not wrapped
 RUNS = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "os.startfile", "subprocess.Popen", "socket.connect")
 
@@ -154,9 +155,7 @@ def strange(value: Any, rng: random.Random) -> Any:
 # --- one input
 
 
-def put(
-    reader: Reader, number: int, seed: int, folder: Path, valid: dict[str, bytes], others: list[bytes]
-) -> None:
+def put(reader: Reader, number: int, seed: int, folder: Path, valid: dict[str, bytes], others: list[bytes]) -> None:
     """Put an input in the place of the valid file."""
     rng = random.Random(f"{seed} {reader.name} {number}")
     cases = [(name, file) for name in reader.hostile for file in reader.files]
@@ -217,7 +216,7 @@ class Worker:
         path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
         variables = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
         variables |= {"XATTN_CHECK_SHAPES": "0", "TOKENIZERS_PARALLELISM": "false"}
-        command = [sys.executable, "-m", "helpers.fuzzing", str(self.folder), str(self.seed)]
+        command = [sys.executable, *COMMAND, str(self.folder), str(self.seed)]
         with open(self.folder / "words.txt", "w") as words:
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": words}
             self.process = subprocess.Popen(command, env=variables, text=True, **pipes)
@@ -256,7 +255,7 @@ class Worker:
 
 def run(worker: Worker, name: str, numbers: Iterator[int] | range) -> Iterator[tuple[int, dict[str, Any], str | None]]:
     """(number, outcome, what is wrong with it) for each input of a reader."""
-    from helpers.fuzzed_readers import READERS
+    from helpers.fuzzed_readers import READERS  # which imports this module
 
     reader = READERS[name]
     for number in numbers:

@@ -359,7 +359,7 @@ def _checked_image(image: dict[str, Any]) -> tuple[str, int, int]:
     file_name = _field(image, "file_name", str)
     height, width = (_field(image, name, int) for name in ("height", "width"))
     # No way out of the images' folder, on Windows neither; but spaces, and letters of any language.
-    if not file_name.isprintable() or set(file_name) & set('/\\:') or not file_name.strip(". "):
+    if not file_name.isprintable() or set(file_name) & set("/\\:") or not file_name.strip(". "):
         raise ValueError(f"'file_name' should be a plain file name, found {_shown(file_name)}")
     _check_size(height, width)
     return file_name, height, width

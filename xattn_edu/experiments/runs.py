@@ -129,7 +129,9 @@ def _read_record(path: Path) -> dict[str, Any]:
         if not isinstance(record, dict) or not all(isinstance(record.get(name), expected[name]) for name in expected):
             raise ValueError("config, metrics or history is missing")
         rows = [record["metrics"], *record["history"]]
-        if not all(isinstance(row, dict) and all(isinstance(value, int | float) for value in row.values()) for row in rows):
+        if not all(
+            isinstance(row, dict) and all(isinstance(value, int | float) for value in row.values()) for row in rows
+        ):
             raise ValueError("metrics, and each epoch of history, should be numbers by name")
     except (ValueError, FileNotFoundError) as error:
         raise ValueError(

@@ -222,7 +222,11 @@ class Partial:
             self.before = float(stored["seconds"])
             intersections, unions = (torch.tensor(stored[name]) for name in ("intersections", "unions"))
             whole = intersections.dtype == unions.dtype == torch.int64 and intersections.ndim == 1
-            if not whole or intersections.shape != unions.shape or not ((0 <= intersections) & (intersections <= unions)).all():
+            if (
+                not whole
+                or intersections.shape != unions.shape
+                or not ((intersections >= 0) & (intersections <= unions)).all()
+            ):
                 raise ValueError("expected whole numbers, and no intersection larger than its union")
             return Overlaps(intersections, unions)
         except (KeyError, ValueError, TypeError, RuntimeError, OverflowError) as error:

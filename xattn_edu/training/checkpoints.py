@@ -82,7 +82,9 @@ class Checkpoint:
         there, here = state["run"], self.run
         if there != here:
             names = [name for name in {**here, **there} if here.get(name) != there.get(name)]
-            differences = "; ".join(f"{name}: {there.get(name)} there, {here.get(name)} here" for name in names[:5])
+            differences = "; ".join(
+                f"{name}: {there.get(name)!s:.200} there, {here.get(name)!s:.200} here" for name in names[:5]
+            )
             raise ValueError(
                 f"the checkpoint {self.path} belongs to another run ({differences}{'; ...' * (len(names) > 5)}): "
                 "use the same settings, or another file name, or delete the file to start anew"

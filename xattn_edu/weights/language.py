@@ -104,7 +104,9 @@ def load_from(from_pretrained: Callable[..., Any], name: Name, what: str, **opti
         raise FileNotFoundError(f"{name} is no folder: expected one that holds a {what}, or a name on the hub")
     advice = "Try again online, or name a folder that holds it (minilm_folder() is one that needs no hub)"
     with _quiet():
-        return cached_or_fetched(partial(from_pretrained, name, trust_remote_code=False, **options), f"the {what} of {name!r}", advice)
+        return cached_or_fetched(
+            partial(from_pretrained, name, trust_remote_code=False, **options), f"the {what} of {name!r}", advice
+        )
 
 
 def _check_files(folder: Path, name: Name) -> None:

@@ -114,7 +114,8 @@ def _state_dicts(path: Path, content: Any) -> dict[str, dict[str, Tensor]]:
         parts = {name: content[name] for name in WRAPPED if name in content}
     for name, part in parts.items():
         if not isinstance(part, Mapping) or not all(
-            isinstance(key, str) and isinstance(value, Tensor) and value.device.type == "cpu" for key, value in part.items()
+            isinstance(key, str) and isinstance(value, Tensor) and value.device.type == "cpu"
+            for key, value in part.items()
         ):
             place = f' at "{name}"' if part is not content else ""
             raise ValueError(
