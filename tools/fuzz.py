@@ -3,25 +3,23 @@
     make fuzz                      (or: python tools/fuzz.py [--inputs 10000] [--seed 0] [--reader NAME] [--save])
 
 Two processes read the inputs, each watched by this one; tests/helpers/fuzzing.py says how, and what is right. With
-`make fuzz`, the record goes to results/benchmarks/fuzz.json: for each reader how many inputs there were, how many were
-refused and how many read, and the most processor time and memory that one of them took. A reader's bound of memory is
-in the record. Every input that went wrong is printed; the exit status is then 1. The same seed makes the same inputs.
+`make fuzz`, the record goes to results/benchmarks/fuzz.json after each reader: how many inputs were refused and how
+many read, and the most processor time and memory that one of them took, beside the bounds. Inputs that went wrong are
+printed; the exit status is then 1. The same seed and number of inputs make the same inputs.
 """
 
 import argparse
 import json
+import platform
 import sys
 import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "results" / "benchmarks" / "fuzz.json"
 WORKERS = 2
-PIECE = 50  # inputs that a worker takes at a time
 
 
 def shares(total: int, weights: dict[str, int]) -> dict[str, int]:
@@ -40,48 +38,47 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--reader", choices=READERS, help="this one only")
     parser.add_argument("--save", action="store_true", help="write the record")
     options = parser.parse_args(arguments)
-    chosen = {name: reader.weight for name, reader in READERS.items() if options.reader in (None, name)}
-    counts = shares(options.inputs, chosen)
-    pieces = [(name, range(n, min(n + PIECE, end))) for name, end in counts.items() for n in range(0, end, PIECE)]
-
-    start, outcomes, wrong = time.time(), {name: [] for name in chosen}, []
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(WORKERS) as pool:
-        workers: SimpleQueue[Any] = SimpleQueue()
-        for number in range(WORKERS):
-            workers.put(fuzzing.Worker(Path(folder) / str(number), options.seed))
-
-        def read(piece: tuple[str, range]) -> None:
-            name, numbers = piece
-            worker = workers.get()
-            for _, outcome, fault in fuzzing.run(worker, name, numbers):
-                outcomes[name].append(outcome)
-                if fault:
-                    wrong.append(fault)
-                    print(fault, flush=True)
-            print(f"{name}: {numbers.stop} of {counts[name]}", flush=True)
-            workers.put(worker)
-
-        list(pool.map(read, pieces))
-        for _ in range(WORKERS):
-            workers.get().stop()
-
-    rows = [row(name, outcomes[name], READERS[name].memory) for name in chosen]
+    counts = shares(options.inputs, {name: reader.weight for name, reader in READERS.items()})
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        workers = [fuzzing.Worker(Path(folder) / str(number), options.seed) for number in range(WORKERS)]
+        for name in [options.reader] if options.reader else READERS:
+            outcomes, wrong = read_all(workers, name, counts[name])
+            rows.append(row(name, outcomes, READERS[name].memory, options.seed, len(wrong)))
+            print(f"{name}: {counts[name]} inputs, {len(wrong)} wrong", *wrong, sep="\n    ", flush=True)
+            if options.save:
+                save(rows, list(READERS))
+        for worker in workers:
+            worker.stop()
     print(table(rows))
-    print(f"{sum(r['inputs'] for r in rows):,} inputs in {time.time() - start:.0f} s, {len(wrong)} wrong")
-    if options.save:
-        save(rows, options.seed, time.time() - start, wrong)
-    return int(bool(wrong))
+    return int(any(line["wrong"] for line in rows))
 
 
-def row(name: str, outcomes: list[dict[str, Any]], bound: int) -> dict[str, Any]:
-    """The record of one reader."""
+def read_all(workers: list[Any], name: str, count: int) -> tuple[list[dict[str, Any]], list[str]]:
+    """The outcomes of a reader's inputs, and what is wrong with them."""
+    from helpers import fuzzing
+
+    def read(number: int) -> list[tuple[int, dict[str, Any], str | None]]:
+        return list(fuzzing.run(workers[number], name, range(number, count, len(workers))))
+
+    with ThreadPoolExecutor(len(workers)) as pool:
+        found = [outcome for part in pool.map(read, range(len(workers))) for outcome in part]
+    return [outcome for _, outcome, _ in found], [fault for _, _, fault in found if fault]
+
+
+def row(name: str, outcomes: list[dict[str, Any]], bound: int, seed: int, wrong: int) -> dict[str, Any]:
+    """The record of one reader. Seconds are the processor's, of all inputs together and of the slowest."""
     lived = [outcome for outcome in outcomes if "died" not in outcome]
+    seconds = [outcome["seconds"] for outcome in lived]
     return {
         "reader": name,
+        "seed": seed,
         "inputs": len(outcomes),
         "refused": sum(bool(outcome.get("refused")) for outcome in lived),
         "read": sum("digest" in outcome for outcome in lived),
-        "most_seconds": round(max(outcome["seconds"] for outcome in lived), 2),
+        "wrong": wrong,
+        "seconds": round(sum(seconds), 2),
+        "most_seconds": round(max(seconds), 2),
         "peak_mebibytes": max(outcome["memory"] for outcome in lived),
         "bound_mebibytes": bound,
     }
@@ -93,9 +90,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
 
 
-def save(rows: list[dict[str, Any]], seed: int, seconds: float, wrong: list[str]) -> None:
-    import platform
-
+def save(rows: list[dict[str, Any]], order: list[str]) -> None:
+    """Put the rows into the record, in the place of older ones of the same readers."""
     import numpy
     import PIL
     import torch
@@ -105,16 +101,15 @@ def save(rows: list[dict[str, Any]], seed: int, seconds: float, wrong: list[str]
     from xattn_edu.files import write_atomically
     from xattn_edu.machine import describe_machine
 
+    before = json.loads(RESULT.read_text(encoding="utf-8"))["readers"] if RESULT.exists() else []
+    known = {line["reader"]: line for line in before + rows}
     packages = {"torch": torch, "transformers": transformers, "numpy": numpy, "pillow": PIL}
     record = {
-        "inputs": sum(line["inputs"] for line in rows),
-        "seed": seed,
-        "wrong": len(wrong),
-        "seconds": round(seconds, 1),
+        "inputs": sum(line["inputs"] for line in known.values()),
         "bound_seconds": fuzzing.SECONDS,
         "machine": describe_machine(torch.device("cpu")),
         "versions": {"python": platform.python_version()} | {n: m.__version__ for n, m in packages.items()},
-        "readers": rows,
+        "readers": [known[name] for name in order if name in known],
     }
     write_atomically(RESULT, (json.dumps(record, indent=1) + "\n").encode())
 

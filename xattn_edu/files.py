@@ -58,4 +58,4 @@ def parse_json(text: str | bytes) -> Any:
 
 def first_line(error: Exception) -> str:
     """The name of an error and its first line, or two lines where the first one only announces the second."""
-    return ": ".join([type(error).__name__, *(line.strip() for line in str(error).splitlines()[:2])]).rstrip(":")
+    return ": ".join([type(error).__name__, *(line.strip()[:400] for line in str(error).splitlines()[:2])]).rstrip(":")
