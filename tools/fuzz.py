@@ -1,6 +1,6 @@
 """Give every reader of the library damaged and hostile files, and store what became of them.
 
-    make fuzz                      (or: python tools/fuzz.py [--inputs 10000] [--seed 0] [--reader NAME] [--save])
+    make fuzz                      (or: python tools/fuzz.py [--inputs 10000] [--seed 0] [--reader NAME ...] [--save])
 
 Two processes read the inputs, each watched by this one; tests/helpers/fuzzing.py says how, and what is right. With
 `make fuzz`, the record goes to results/benchmarks/fuzz.json after each reader: how many inputs were refused and how
@@ -35,14 +35,14 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--inputs", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--reader", choices=READERS, help="this one only")
+    parser.add_argument("--reader", choices=READERS, nargs="+", default=list(READERS), help="these only")
     parser.add_argument("--save", action="store_true", help="write the record")
     options = parser.parse_args(arguments)
     counts = shares(options.inputs, {name: reader.weight for name, reader in READERS.items()})
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         workers = [fuzzing.Worker(Path(folder) / str(number), options.seed) for number in range(WORKERS)]
-        for name in [options.reader] if options.reader else READERS:
+        for name in options.reader:
             outcomes, wrong = read_all(workers, name, counts[name])
             rows.append(row(name, outcomes, READERS[name].memory, options.seed, len(wrong)))
             print(f"{name}: {counts[name]} inputs, {len(wrong)} wrong", *wrong, sep="\n    ", flush=True)

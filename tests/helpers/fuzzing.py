@@ -27,7 +27,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 
 SECONDS = 5.0  # of the processor, which an input may take
-PATIENCE = 60.0  # seconds of the clock, after which a worker is killed: other programs may be running beside it
+PATIENCE = 300.0  # seconds of the clock, after which a worker is killed: other programs may be running beside it
 MEMORY = 256  # MiB, by which an input may enlarge the process; a reader may have a bound of its own
 ADDRESSES = 8192  # MiB of address space beyond what the process has at the start
 COMMAND = ("-m", "helpers.fuzzing")  # of a worker
@@ -220,7 +220,7 @@ class Worker:
         with open(self.folder / "words.txt", "w") as words:
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": words}
             self.process = subprocess.Popen(command, env=variables, text=True, **pipes)
-        if "died" in self._answer(10 * PATIENCE):
+        if "died" in self._answer(4 * PATIENCE):
             raise RuntimeError(f"a worker does not start: {(self.folder / 'words.txt').read_text()[-2000:]}")
 
     def read(self, name: str, number: int) -> dict[str, Any]:
