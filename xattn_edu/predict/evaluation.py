@@ -30,7 +30,7 @@ from torch import Tensor
 
 from xattn_edu.data import refer
 from xattn_edu.data.refer import ReferringExpressions
-from xattn_edu.files import check_folder_of, read_json, write_atomically
+from xattn_edu.files import check_folder_of, first_line, read_json, write_atomically
 from xattn_edu.machine import describe_machine
 from xattn_edu.measure.overlaps import Overlaps, Score, overlaps
 from xattn_edu.models.masks import predicted_masks, resize
@@ -230,7 +230,7 @@ class Partial:
                 raise ValueError("expected whole numbers, and no intersection larger than its union")
             return Overlaps(intersections, unions)
         except (KeyError, ValueError, TypeError, RuntimeError, OverflowError) as error:
-            raise ValueError(f"{self.path} holds no partial results ({error}): {fix}") from error
+            raise ValueError(f"{self.path} holds no partial results ({first_line(error)}): {fix}") from error
 
     def save(self, found: Overlaps) -> None:
         """Store the overlaps of the expressions that are done; no file is written if there are none."""
