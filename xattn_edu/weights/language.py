@@ -41,6 +41,11 @@ def load_tokenizer(name_or_folder: Name = "bert-base-uncased") -> Tokenizer:
     if loaded.pad_token is None:
         raise ValueError(f"the tokenizer of {name_or_folder} has no token for padding: is it a BERT's?")
     tokenizer = Tokenizer(loaded.backend_tokenizer, loaded.pad_token)
+    if (last := max(tokenizer.backend.get_vocab().values(), default=-1)) >= len(tokenizer):
+        raise ValueError(
+            f"the tokenizer of {name_or_folder} has {len(tokenizer):,} pieces, but an id of {last:,}: does its "
+            "vocabulary name a piece twice, or leave one out?"
+        )
     try:
         tokenizer([RARE])
     except Exception as error:  # noqa: BLE001 - the library `tokenizers` raises Exception itself
