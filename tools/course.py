@@ -499,6 +499,12 @@ def benchmark(port, rest):
     return status
 
 
+def fuzz(port, rest):
+    """give every reader 10,000 damaged and hostile files and store the record (ARGS="--inputs 500" chooses)"""
+    prepare()
+    return run(str(ROOT / "tools" / "fuzz.py"), *(rest or ["--save"]))
+
+
 def gpu(port, rest):
     """run the GPU tests and measure this machine's CUDA card (10 minutes; ARGS="training --minutes 3" chooses)"""
     prepare()
@@ -528,7 +534,22 @@ def help(port, rest):
     return 0
 
 
-EVERYTHING = (lab, test, parity, portable, format, notebooks, lock, instructor, benchmark, gpu, kills, clean, help)
+EVERYTHING = (
+    lab,
+    test,
+    parity,
+    portable,
+    format,
+    notebooks,
+    lock,
+    instructor,
+    benchmark,
+    fuzz,
+    gpu,
+    kills,
+    clean,
+    help,
+)
 TARGETS = {target.__name__: target for target in EVERYTHING}
 
 

@@ -73,6 +73,19 @@ def expanded(path: str | Path) -> Path:
         raise FileNotFoundError(f"{path}: there is no home folder for ~: write the whole path, or set HOME") from error
 
 
+def read_json(path: Path, limit: int = 2**26) -> Any:
+    """What a file of JSON holds.
+
+    Raises FileNotFoundError for what is no file (a folder, a pipe, a link to nothing), ValueError for more than `limit`
+    bytes and for text that is no JSON. Only the first of them names the file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is no file")
+    if (size := path.stat().st_size) > limit:  # before it is read: any file may have been named so
+        raise ValueError(f"{size:,} bytes are more than the {limit:,} that such a file has at most")
+    return parse_json(path.read_bytes())
+
+
 def parse_json(text: str | bytes) -> Any:
     """`json.loads`, which raises ValueError also for brackets that are nested too deeply."""
     try:
@@ -83,7 +96,7 @@ def parse_json(text: str | bytes) -> Any:
 
 def first_line(error: Exception) -> str:
     """The name of an error and its first line, or two lines where the first one only announces the second."""
-    return ": ".join([type(error).__name__, *(line.strip() for line in str(error).splitlines()[:2])]).rstrip(":")
+    return ": ".join([type(error).__name__, *(line.strip()[:400] for line in str(error).splitlines()[:2])]).rstrip(":")
 
 
 def _temporary(path: Path) -> Path:

@@ -2,12 +2,14 @@
 
 import copy
 import gc
+import json
 import os
 import pickle
 import random
 import struct
 import time
 import warnings
+from collections import OrderedDict
 from dataclasses import FrozenInstanceError
 
 import numpy as np
@@ -247,7 +249,10 @@ SENTENCE, IMAGE, ANNOTATION = ("refs", 0, "sentences", 1), ("instances", "images
         (put("../x.jpg", *IMAGE, "file_name"), "instances", "image 9: 'file_name' should be a plain file name"),
         (put("a\\b.jpg", *IMAGE, "file_name"), "instances", "plain file name"),
         (put("..", *IMAGE, "file_name"), "instances", "plain file name"),
-        (put("x.jpg\n", *IMAGE, "file_name"), "instances", "plain file name"),
+        *(
+            (put(name, *IMAGE, "file_name"), "instances", "plain file name")
+            for name in ("x.jpg\n", "x\0.jpg", "C:x.jpg", "/x.jpg", ".", " ", "", "x/../y.jpg", "\u202ex.jpg")
+        ),
         (put(0, *IMAGE, "height"), "instances", "height and width should be 1 to 4096, found 0 and 16"),
         (put(2**40, *IMAGE, "width"), "instances", "should be 1 to 4096"),
         (put(12.0, *IMAGE, "height"), "instances", "'height' should be int, found 12.0"),
@@ -289,6 +294,28 @@ def test_half_a_character_is_no_sentence(text, small):
     small.refs_path.write_bytes(content)
     with pytest.raises(ValueError, match="ref number 0: .*surrogates not allowed"):
         load_small(small)
+
+
+@pytest.mark.parametrize("form", ["pickle", "json"])
+def test_a_set_of_ones_own_in_the_forms_that_programs_make(form, small):
+    """Numbers of NumPy, tuples, an OrderedDict and a set, and names with spaces and in Korean; or refs as JSON."""
+    for image, new in zip(small.instances["images"], ("사진 1.jpg", "photo of a café (2).jpg", "-3.jpg", ".4.jpg")):
+        (small.images / image["file_name"]).rename(small.images / new)
+        image["file_name"] = new
+    expected = [(item.sentence, item.image.tobytes(), item.mask.tobytes()) for item in written_and_read(small)]
+    if form == "json":
+        small.refs_path.write_text(json.dumps(small.refs, indent=1))
+    else:
+        refs = [OrderedDict(ref | {"ref_id": np.int64(ref["ref_id"]), "sent_ids": {1}, 7: None}) for ref in small.refs]
+        for ref in refs:
+            ref["sentences"] = tuple(ref["sentences"])
+        small.refs_path.write_bytes(pickle.dumps(refs, 2))
+    assert [(item.sentence, item.image.tobytes(), item.mask.tobytes()) for item in all_items(small)] == expected
+
+
+def written_and_read(small):
+    small.write()
+    return list(all_items(small))
 
 
 def test_no_list_of_refs(small):

@@ -275,7 +275,15 @@ def test_no_results_says_how_to_make_them(tmp_path):
         load_results("vit_fashion_mnist", tmp_path)
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"config": {}}', "not json"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "[]", '{"config": {}}', "not json", "[" * 100_000),
+        '{"config": [], "metrics": {}, "history": []}',
+        '{"config": {}, "metrics": {"accuracy": "good"}, "history": []}',
+        '{"config": {}, "metrics": {}, "history": [{"loss": null}]}',
+    ],
+)
 def test_something_else_among_the_results(tmp_path, content):
     path = result_path("vit-fashion-mnist", {"patch": 4}, 0, "ci", tmp_path)
     path.parent.mkdir()

@@ -159,6 +159,17 @@ def test_results_of_another_run_are_refused(checkpoint, tokenizer_folder, small,
         partial.write_text(json.dumps({key: value for key, value in content.items() if key != name}))
         with pytest.raises(ValueError, match="holds no partial results .*delete it to start anew"):
             evaluate(checkpoint, small.root, out, **settings(tokenizer_folder))
+    for counts in (
+        {},
+        {"intersections": [3]},
+        {"intersections": [1, 1]},
+        {"intersections": [0.5]},
+        {"intersections": 1},
+    ):
+        changed = {"format": evaluation.FORMAT, "run": record["run"], "seconds": 1, "unions": [2]} | counts
+        partial.write_text(json.dumps(changed))
+        with pytest.raises(ValueError, match="holds no partial results .*delete it to start anew"):
+            evaluate(checkpoint, small.root, out, **settings(tokenizer_folder))
 
 
 def test_evaluation_says_before_any_work_what_is_wrong(

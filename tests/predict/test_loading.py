@@ -251,8 +251,11 @@ def test_own_weights_whose_description_is_wrong_are_refused(tmp_path):
         load_segmenter(path, window=7)
     good = referring.describe("decoder_fusion", REFERRING_SIZES["ci"], 247)
     fields = json.loads(good.metadata()[KEY])
-    wide = good.arguments | {"language": good.arguments["language"] | {"width": 128}}
-    unknown = good.arguments | {"language": good.arguments["language"] | {"depths": 3}}
+
+    def language(**changes):
+        return good.arguments | {"language": good.arguments["language"] | changes}
+
+    wide, unknown = language(width=128), language(depths=3)
     for metadata, says in (
         (None, "does not describe its model"),
         ({KEY: "["}, "the description of the model cannot be read"),
@@ -268,6 +271,12 @@ def test_own_weights_whose_description_is_wrong_are_refused(tmp_path):
         ),
         (replace(good, words=good.words[:-1]).metadata(), "its model has 247"),
         (replace(good, arguments=wide).metadata(), "size mismatch"),
+        (replace(good, arguments=language(width=2**24)).metadata(), "size mismatch"),  # 10 TB, which are never made
+        (replace(good, arguments=language(depth=10**9)).metadata(), "describes 1,000,000,.* layers, and has"),
+        (replace(good, image_size=10**9).metadata(), "image_size is 1 to 4096"),
+        (replace(good, image_size=9.5).metadata(), "whole numbers"),
+        ({KEY: json.dumps(fields | {"words": "a b"})}, "words, mean and deviation are lists"),
+        ({KEY: "[" * 100_000}, "nested too deeply"),
         (replace(good, arguments=unknown).metadata(), "depths"),
     ):
         path.write_bytes(safetensors.torch.save(network.half().state_dict(), metadata))

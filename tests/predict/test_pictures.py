@@ -16,7 +16,12 @@ def test_what_is_no_image_is_named(tmp_path):
     (tmp_path / "empty.jpg").write_bytes(b"")
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 90, 3), np.uint8)).save(tmp_path / "whole.jpg")
     (tmp_path / "half.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:2000])
-    for name in ("text.png", "empty.jpg", "half.jpg"):
+    (tmp_path / "program.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n")
+    Image.new("RGB", (5, 5), "red").save(tmp_path / "sum.png")
+    content = bytearray((tmp_path / "sum.png").read_bytes())
+    content[content.index(b"IEND") - 5] ^= 1  # in the checksum of the pixels
+    (tmp_path / "sum.png").write_bytes(content)
+    for name in ("text.png", "empty.jpg", "half.jpg", "program.png", "sum.png"):
         with pytest.raises(ValueError, match=f"{name} is no image that can be read") as error:
             read_image(tmp_path / name)
         assert "\n" not in str(error.value)

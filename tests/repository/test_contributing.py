@@ -52,8 +52,8 @@ def missing_names(text: str, code: str = CODE) -> set[str]:
 
 def test_paths_exist():
     assert len(paths(TEXT)) > 40
-    written = {f"results/benchmarks/{target}.json" for target in ("portable", "gpu")}  # by `make portable`, `make gpu`
-    assert set(missing_paths(TEXT)) <= written
+    made = {f"results/benchmarks/{name}.json" for name in ("portable", "gpu")}  # by `make portable` and `make gpu`
+    assert set(missing_paths(TEXT)) <= made
 
 
 def test_names_in_the_recipes_exist():

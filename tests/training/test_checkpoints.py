@@ -99,7 +99,12 @@ def flipped_bit(content):
     return content[:-100] + bytes([content[-100] ^ 1]) + content[-99:]
 
 
-@pytest.mark.parametrize("damage", [cut, flipped_bit, lambda _: b"", lambda _: b"not a checkpoint" * 99])
+def another_type(content):
+    """The same bytes under a header that calls one of the tensors whole numbers."""
+    return content.replace(b'"dtype":"F32"', b'"dtype":"I32"', 1)
+
+
+@pytest.mark.parametrize("damage", [cut, flipped_bit, another_type, lambda _: b"", lambda _: b"not a checkpoint" * 99])
 def test_damaged_checkpoint_is_refused_and_kept(tmp_path, damage):
     path = tmp_path / "run.safetensors"
     train(small_model(), small_set(), **RUN, checkpoint=path)

@@ -1,11 +1,13 @@
 """A BERT and its tokenizer from a folder: the same weights and pieces, or an error that names what is wrong."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 
 import pytest
+import safetensors.torch
 import torch
 from helpers.small_bert import KOREAN, SENTENCES, WORDS, bert_by_hand, save_bert
 
@@ -113,8 +115,9 @@ def test_online_the_hub_is_asked_once_the_cache_has_failed(monkeypatch):
         def head(self, address, timeout):
             asked.append("head")
 
-    def load(name, local_files_only=False):
+    def load(name, local_files_only=False, trust_remote_code=True):
         asked.append((name, local_files_only))
+        assert trust_remote_code is False  # else transformers would offer to run what the hub has
         if local_files_only:
             raise OSError("not cached")
         return "found"
@@ -122,6 +125,38 @@ def test_online_the_hub_is_asked_once_the_cache_has_failed(monkeypatch):
     monkeypatch.setattr(huggingface_hub, "get_session", Session)
     assert load_from(load, "some/name", "BERT") == "found"
     assert asked == [("some/name", True), "head", ("some/name", False)]
+
+
+def test_a_folder_with_a_pipe_or_code_or_a_model_of_any_size_is_refused(folder, tmp_path):
+    place = shutil.copytree(folder, tmp_path / "bert")
+    config = json.loads((folder / "config.json").read_text())
+    (place / "harm.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'ran')!r})\nclass Harm: pass\n")
+    for change, says in (
+        ({"auto_map": {"AutoConfig": "harm.Harm"}, "model_type": "harm"}, "holds no BERT that can be read"),
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers should be 1 to 1,000, found 1000000000"),
+        ({"max_position_embeddings": 10**12}, "max_position_embeddings should be"),
+    ):
+        (place / "config.json").write_text(json.dumps(config | change))
+        with pytest.raises(ValueError, match=says):
+            load_bert(place)
+    assert not (tmp_path / "ran").exists()
+    (place / "config.json").unlink()
+    os.mkfifo(place / "config.json")
+    for load in (load_bert, load_tokenizer):
+        with pytest.raises(ValueError, match="config.json in it is no file"):
+            load(place)
+
+
+def test_weights_that_are_no_numbers_and_a_vocabulary_without_unknown_words_are_refused(folder, tmp_path):
+    place = shutil.copytree(folder, tmp_path / "bert")
+    state = safetensors.torch.load_file(folder / "model.safetensors")
+    next(iter(state.values())).view(-1)[0] = float("nan")
+    safetensors.torch.save_file(state, place / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match="weights that are no finite numbers"):
+        load_bert(place)
+    (place / "vocab.txt").write_text("[PAD]\n[CLS]\n[SEP]\n[MASK]\nthe\n")
+    with pytest.raises(ValueError, match="tokenizer of .*"):
+        load_tokenizer(place)
 
 
 @pytest.mark.slow

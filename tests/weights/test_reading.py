@@ -3,6 +3,7 @@
 import argparse
 import io
 import pickle
+import struct
 import zipfile
 
 import pytest
@@ -79,6 +80,36 @@ def test_damaged_and_empty_files(suffix, tmp_path):
     ):
         path.write_bytes(damaged)
         refused(path, says)
+
+
+def test_a_wrong_checksum_in_an_archive_is_refused_and_one_that_was_left_out_is_none(tmp_path):
+    """torch.load compares none: it reads 5 as 20."""
+    path = tmp_path / "a.pth"
+    torch.save(STATE, path)
+    content, five = bytearray(path.read_bytes()), struct.pack("<f", 5)
+    content[content.index(five) + 3] ^= 1
+    path.write_bytes(content)
+    assert torch.load(path)["a.weight"][1, 2] == 20
+    refused(path, "Bad CRC-32 .*is it complete")
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(STATE, path)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert same(read_weights(path).parts["model"], STATE)
+
+
+def test_what_would_unpack_or_grow_to_more_than_the_file_is_refused(tmp_path):
+    path, whole = tmp_path / "a.pth", io.BytesIO()
+    torch.save({"a": torch.zeros(10**6)}, whole)
+    with zipfile.ZipFile(whole) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+        for entry in old.infolist():
+            new.writestr(entry.filename, old.read(entry))
+    refused(path, "the archive is compressed, which torch.save does not do")
+    torch.save({"a": torch.zeros(1).expand(10**9)}, path)
+    refused(path, "bytes cannot hold the 1,000,000,000 numbers of its tensors")
+    torch.save({"a": torch.zeros(5, device="meta")}, path)
+    refused(path, "holds no state dict")
 
 
 def test_files_of_the_other_kind_are_named(tmp_path):

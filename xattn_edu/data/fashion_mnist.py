@@ -32,6 +32,8 @@ SUBSET_FOLDER = Path(__file__).parents[2] / "datasets" / "fashion_mnist"
 FULL_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package puts it
 ENVIRONMENT = "XATTN_FASHION_MNIST"
 
+LARGEST = 16 + 60_000 * 28 * 28  # bytes of an unpacked file: the header and the images of the full training set
+
 FILES = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
     "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
@@ -111,7 +113,8 @@ def _subset_checksums(remedy: str) -> dict[str, str]:
     path = SUBSET_FOLDER / "checksums.sha256"
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: {remedy}")
-    entries = [line.split() for line in path.read_text(encoding="ascii", errors="replace").splitlines()]
+    with path.open(encoding="ascii", errors="replace") as file:
+        entries = [line.split() for line in file.read(4096).splitlines()]
     checksums = {name: digest for digest, name in (entry for entry in entries if len(entry) == 2)}
     missing = [name for names in FILES.values() for name in names if name not in checksums]
     if missing:
@@ -119,19 +122,29 @@ def _subset_checksums(remedy: str) -> dict[str, str]:
     return checksums
 
 
+def _sha256(path: Path) -> str:
+    if path.stat().st_size > LARGEST:  # not worth the minutes
+        return "none: it is too large"
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _read(path: Path, checksum: str, remedy: str) -> ndarray:
     """The array in a gzipped idx file, after its SHA-256 has been found right."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: {remedy}")
-    content = path.read_bytes()
-    found = hashlib.sha256(content).hexdigest()
+    found = _sha256(path)
     if found != checksum:
         raise ValueError(
-            f"{path} is not the file it should be ({len(content):,} bytes): "
+            f"{path} is not the file it should be ({path.stat().st_size:,} bytes): "
             f"expected SHA-256 {checksum}, found {found}: {remedy}"
         )
     try:
-        return parse_idx(gzip.decompress(content))
+        with gzip.open(path) as file:
+            content = file.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise ValueError(f"it unpacks to more than {LARGEST:,} bytes")
+        return parse_idx(content)
     except (OSError, EOFError, zlib.error, ValueError) as error:
         raise ValueError(f"{path} has the expected SHA-256, but is no gzipped idx file ({error}): {remedy}") from error
 

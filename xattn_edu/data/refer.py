@@ -6,7 +6,8 @@ Read from the user's disk, where the REFER project's files lie as they are unpac
     <root>/images/train2014/*.jpg                                    or images/mscoco/images/train2014, or train2014
 
 or from the one JSON file `convert` makes of refs and instances. `refs(...).p` is a pickle, which is a program: it is
-read here by a reader that has no instruction to call anything, and everything is checked before it is used.
+read here by a reader that has no instruction to call anything, and everything is checked before it is used. Refs of
+your own may be JSON instead, under the same name.
 
 Two leaks to know of: the "google" splits were drawn by referent, so that train and val share images; and all three sets
 describe the images of COCO's train2014, so that a model trained on one has seen the test images of the others, as has
@@ -20,7 +21,6 @@ Nagaraja et al., "Modeling Context Between Objects for Referring Expression Unde
 
 import json
 import os
-import re
 import reprlib
 import struct
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from xattn_edu.data.plain_pickle import read_plain_pickle
-from xattn_edu.files import check_folder_of, write_atomically
+from xattn_edu.files import check_folder_of, parse_json, read_json, write_atomically
 from xattn_edu.shapes import check_choice
 
 PUBLISHED = {
@@ -53,6 +53,7 @@ REMEDY = "download it again, by the links on the REFER project's page (github.co
 IMAGE_REMEDY = "download COCO's train2014 images (cocodataset.org), or say where they are with images=..."
 
 SIDE = 4096  # pixels; COCO's images have at most 640. Nothing larger is decoded, and no mask of it is made
+LARGEST = 2**30  # bytes of a file of refs or instances; the largest published one has a third of that
 OUTLINE = 2**20  # pixels around all parts of a polygon: pycocotools walks along them in steps of a fifth
 
 Kind = TypeVar("Kind")
@@ -297,7 +298,7 @@ class _Source(NamedTuple):
         if root.is_file():
             remedy = "make it again with `xattn convert-refer`"
             with _naming(root, remedy):
-                content = _read_json(root)
+                content = read_json(root, LARGEST)
                 for name, expected in {"format": FORMAT, "dataset": dataset, "split_by": split_by}.items():
                     if _field(content, name, str) != expected:
                         raise ValueError(f"expected {name} {expected!r}, found {_shown(content[name])}")
@@ -307,11 +308,11 @@ class _Source(NamedTuple):
             if not path.is_file():
                 raise FileNotFoundError(f"{path} is missing: {REMEDY}")
         with _naming(refs_path):
-            refs = read_plain_pickle(refs_path.read_bytes())
+            refs = _read_refs(refs_path)
             if type(refs) is not list:
                 raise ValueError(f"expected a list of refs, found {_shown(refs)}")
         with _naming(instances_path):
-            return _Source(refs, _read_json(instances_path), refs_path, instances_path)
+            return _Source(refs, read_json(instances_path, LARGEST), refs_path, instances_path)
 
     def referents(self, splits: dict[str, int], only: str | None = None) -> tuple[Referent, ...]:
         """The referents of all splits, or of one only, each checked against its image and annotation."""
@@ -379,7 +380,8 @@ def _checked_image(image: dict[str, Any]) -> tuple[str, int, int]:
     """file name, height, width"""
     file_name = _field(image, "file_name", str)
     height, width = (_field(image, name, int) for name in ("height", "width"))
-    if not re.fullmatch(r"\w[\w.-]*", file_name, re.ASCII):  # no way out of the images' folder
+    # No way out of the images' folder, on Windows neither; but spaces, and letters of any language.
+    if not file_name.isprintable() or set(file_name) & set("/\\:") or not file_name.strip(". "):
         raise ValueError(f"'file_name' should be a plain file name, found {_shown(file_name)}")
     _check_size(height, width)
     return file_name, height, width
@@ -400,11 +402,12 @@ def _add_new(seen: set[int], name: str, value: int) -> None:
     seen.add(value)
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except RecursionError as error:
-        raise ValueError("brackets are nested too deeply") from error
+def _read_refs(path: Path) -> Any:
+    """Plain data from a pickle, or from JSON, which begins as no pickle does."""
+    if (size := path.stat().st_size) > LARGEST:
+        raise ValueError(f"{size:,} bytes are more than the {LARGEST:,} that such a file has at most")
+    content = path.read_bytes()
+    return parse_json(content) if content.lstrip()[:1] == b"[" else read_plain_pickle(content)
 
 
 def _image(path: Path, height: int, width: int) -> ndarray:

@@ -10,7 +10,7 @@ from torch import nn
 
 from xattn_edu.experiments.catalogue import EXPERIMENTS
 from xattn_edu.experiments.records import Result
-from xattn_edu.files import first_line, write_atomically
+from xattn_edu.files import first_line, read_json, write_atomically
 from xattn_edu.machine import Profile
 from xattn_edu.training.history import History
 from xattn_edu.weights.description import ModelDescription
@@ -118,15 +118,22 @@ def _order(name: str) -> tuple[str, ...]:
 
 
 def _sortable(value: Any) -> tuple[bool, Any]:
-    return isinstance(value, str), value
+    number = isinstance(value, int | float)
+    return not number, value if number else str(value)
 
 
 def _read_record(path: Path) -> dict[str, Any]:
     try:
-        record = json.loads(path.read_bytes())
-        if not {"config", "metrics", "history"} <= record.keys():
+        record = read_json(path)
+        expected: dict[str, type] = {"config": dict, "metrics": dict, "history": list}
+        if not isinstance(record, dict) or not all(isinstance(record.get(name), expected[name]) for name in expected):
             raise ValueError("config, metrics or history is missing")
-    except (ValueError, AttributeError) as error:
+        rows = [record["metrics"], *record["history"]]
+        if not all(
+            isinstance(row, dict) and all(isinstance(value, int | float) for value in row.values()) for row in rows
+        ):
+            raise ValueError("metrics, and each epoch of history, should be numbers by name")
+    except (ValueError, FileNotFoundError) as error:
         raise ValueError(
             f"{path} is not the record of a run ({error}): delete it and run the experiment again"
         ) from error

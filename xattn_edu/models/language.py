@@ -280,6 +280,8 @@ class PhraseBook:
                 words = encoder(some_ids.to(device), some_mask.to(device)).cpu()
                 rows.append(words[some_mask].to(dtype))  # phrase by phrase
         self.table = torch.cat(rows)
+        if not self.table.isfinite().all():
+            raise ValueError("the encoder makes words that are no finite numbers: are its weights damaged?")
         self.pieces = [tokenizer.pad, *tokenizer.tokens(ids[mask])]
         ends = 1 + mask.sum(dim=1).cumsum(dim=0)
         self.rows = {phrase: range(end - count, end) for phrase, end, count in zip(phrases, ends.tolist(), mask.sum(1))}

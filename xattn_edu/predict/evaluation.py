@@ -28,7 +28,7 @@ from torch import Tensor
 
 from xattn_edu.data import refer
 from xattn_edu.data.refer import ReferringExpressions
-from xattn_edu.files import check_folder_of, expanded, write_atomically
+from xattn_edu.files import check_folder_of, expanded, first_line, read_json, write_atomically
 from xattn_edu.machine import describe_machine
 from xattn_edu.measure.overlaps import Overlaps, Score, overlaps
 from xattn_edu.models.masks import predicted_masks, resize
@@ -267,9 +267,17 @@ class Partial:
         _same_run(self.path, stored, self.run, fix)
         try:
             self.before = float(stored["seconds"])
-            return Overlaps(*(torch.tensor(stored[name], dtype=torch.int64) for name in ("intersections", "unions")))
-        except (KeyError, ValueError, TypeError, RuntimeError) as error:
-            raise ValueError(f"{self.path} holds no partial results ({error}): {fix}") from error
+            intersections, unions = (torch.tensor(stored[name]) for name in ("intersections", "unions"))
+            whole = intersections.dtype == unions.dtype == torch.int64 and intersections.ndim == 1
+            if (
+                not whole
+                or intersections.shape != unions.shape
+                or not ((intersections >= 0) & (intersections <= unions)).all()
+            ):
+                raise ValueError("expected whole numbers, and no intersection larger than its union")
+            return Overlaps(intersections, unions)
+        except (KeyError, ValueError, TypeError, RuntimeError, OverflowError) as error:
+            raise ValueError(f"{self.path} holds no partial results ({first_line(error)}): {fix}") from error
 
     def save(self, found: Overlaps) -> None:
         """Store the overlaps of the expressions that are done; no file is written if there are none."""
@@ -288,7 +296,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        content = json.loads(path.read_bytes())
+        content = read_json(path)
         if content["format"] != FORMAT or not isinstance(content["run"], dict):
             raise ValueError("another format")
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -1,6 +1,12 @@
 """Segmenters from files: a published LAVT of any size, or weights that `xattn reproduce` stored."""
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from xattn_edu.files import first_line
 from xattn_edu.machine import choose_device
@@ -75,8 +81,7 @@ def load_lavt(
         arguments = lavt_arguments(state, word_heads, bert_heads)
         if (length := arguments["language"]["length"]) < LENGTH:
             raise ValueError(f"its BERT has {length} positions, and an expression up to {LENGTH} pieces")
-        model = build_model("LAVT", **arguments)
-        model.load_state_dict(state)
+        model = _with_weights(partial(build_model, "LAVT", **arguments), state)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     except (RuntimeError, IndexError, KeyError, AttributeError, TypeError) as error:  # shapes that fit no LAVT
@@ -108,9 +113,10 @@ def _load_described(path: Path) -> Segmenter:
         description = ModelDescription.from_metadata(metadata)
         if description is None:
             raise ValueError("it does not describe its model")
-        tokenizer, model = description.tokenizer(), description.build()
-        model.load_state_dict(parts["model"])
-    except (ValueError, TypeError, KeyError, RuntimeError) as error:
+        if (layers := _layers(description.arguments)) > len(parts["model"]):
+            raise ValueError(f"it describes {layers:,} layers, and has {len(parts['model']):,} tensors")
+        tokenizer, model = description.tokenizer(), _with_weights(description.build, parts["model"])
+    except (ValueError, TypeError, KeyError, RuntimeError, AttributeError, IndexError, ArithmeticError) as error:
         raise ValueError(
             f"{path} holds no model that segments ({first_line(error)}): make it again with `xattn reproduce`"
         ) from error
@@ -123,3 +129,20 @@ def _load_described(path: Path) -> Segmenter:
         description.length,
         frozenset(description.words),
     )
+
+
+def _with_weights(build: Callable[[], nn.Module], state: Mapping[str, Tensor]) -> nn.Module:
+    """A model with its weights. It is built without memory first, because a file can describe a model of any size."""
+    with torch.device("meta"):
+        build().load_state_dict(state, assign=True)  # raises for tensors of other shapes
+    model = build()
+    model.load_state_dict(state)
+    return model
+
+
+def _layers(arguments: Any) -> int:
+    """How many layers the arguments of a model announce."""
+    if not isinstance(arguments, dict):
+        return 0
+    counted = [arguments[name] for name in ("depths", "depth", "layers") if name in arguments]
+    return sum(map(_layers, arguments.values())) + sum(sum(c) if isinstance(c, list) else c for c in counted)

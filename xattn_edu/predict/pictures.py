@@ -65,6 +65,8 @@ def read_image(path: str | Path) -> ndarray:
         with warnings.catch_warnings(action="ignore"):  # about damaged metadata
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
+                image.verify()  # the checksums of a PNG, which are not compared when it is decoded
+            with Image.open(path) as image:
                 image.load()
                 if image.mode[0] not in "IF":
                     return np.array(_on_white(_turned(image)))

@@ -11,11 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from xattn_edu.files import parse_json
 from xattn_edu.models.builders import build_model
 from xattn_edu.models.language import Tokenizer, build_tokenizer
 from xattn_edu.shapes import real_number, whole_number
 
 FORMAT = "xattn_edu segmenter 1"
+LARGEST = 4096  # pixels of an image's side
 KEY = "xattn_edu"  # one entry: safetensors writes several in an order that changes from run to run
 
 
@@ -53,13 +55,19 @@ class ModelDescription:
         if KEY not in metadata:
             return None
         try:
-            fields: dict[str, Any] = json.loads(metadata[KEY])
+            fields: dict[str, Any] = parse_json(metadata[KEY])
             if (found := fields.pop("format")) != FORMAT:
                 raise ValueError(f"its format is {found!r}, expected {FORMAT!r}")
+            if any(type(fields[name]) is not list for name in ("words", "mean", "deviation")):
+                raise ValueError("words, mean and deviation are lists")
             fields |= {name: tuple(fields[name]) for name in ("words", "mean", "deviation")}
             described = cls(**fields)
-            if len(described.mean) != 3 or len(described.deviation) != 3 or described.image_size < 1:
-                raise ValueError("mean and deviation are three numbers each, and image_size is 1 or more")
+            if type(described.image_size) is not int or type(described.length) is not int:
+                raise ValueError("image_size and length are whole numbers")
+            if len(described.mean) != 3 or len(described.deviation) != 3 or not 1 <= described.image_size <= LARGEST:
+                raise ValueError(f"mean and deviation are three numbers each, and image_size is 1 to {LARGEST}")
+            if not all(0 <= value < 1000 for value in described.mean + described.deviation) or not described.length > 2:
+                raise ValueError("mean and deviation are 0 or more, and length is 3 or more")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"the description of the model cannot be read: {error}") from error
         return described

