@@ -534,22 +534,8 @@ def help(port, rest):
     return 0
 
 
-EVERYTHING = (
-    lab,
-    test,
-    parity,
-    portable,
-    format,
-    notebooks,
-    lock,
-    instructor,
-    benchmark,
-    fuzz,
-    gpu,
-    kills,
-    clean,
-    help,
-)
+CHECKS = (test, parity, portable, fuzz, kills, gpu, benchmark)
+EVERYTHING = (lab, *CHECKS, format, notebooks, lock, instructor, clean, help)
 TARGETS = {target.__name__: target for target in EVERYTHING}
 
 

@@ -244,7 +244,7 @@ def _requirements(extra: str) -> list[tuple[str, str]]:
     """(name, range of versions) of each distribution in an extra, "" for the library's own."""
     project = _project()
     listed = project.get("optional-dependencies", {}).get(extra, []) if extra else project.get("dependencies", [])
-    return [(name, needs) for name, needs in (re.fullmatch(r"([\w-]+)(.*)", one).groups() for one in listed)]
+    return [re.findall(r"^([\w-]+)(.*)$", one)[0] for one in listed]
 
 
 def _fits(version: str, needs: str) -> bool:

@@ -119,7 +119,8 @@ def _refused(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
 def _crossvit_resizes(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
     """Both branches see the images resized to their sizes."""
     images = _images(2, (21, 27))
-    sizes = (branch.patch_embedding.image_size for branch in model.branches)
+    branches: Any = model.branches
+    sizes = (branch.patch_embedding.image_size for branch in branches)
     views = (F.interpolate(images, size=size, mode="bicubic") for size in sizes)
     return outputs_of(model, images), outputs_of(model, *views)
 

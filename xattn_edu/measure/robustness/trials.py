@@ -9,6 +9,7 @@ import functools
 import pickle
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +54,7 @@ def compile_model(case: Case) -> None:
     gradients = _gradients(model, inputs)
     model.zero_grad()
     torch.compiler.reset()
-    compiled = torch.compile(model, backend="aot_eager")
+    compiled: Any = torch.compile(model, backend="aot_eager")
     _compare(compiled, inputs, expected)
     _check("the gradients", [_flat(_gradients(compiled, inputs))], [_flat(gradients)])
     torch.compiler.reset()
@@ -191,8 +192,16 @@ def hooks(case: Case) -> None:
         for parameter in layer.parameters(recurse=False):
             parameter.data /= 2
     calls: list[str] = []
+
+    def halving(name: str) -> Callable[..., Tensor]:
+        def hook(layer: nn.Module, given: Any, output: Tensor) -> Tensor:
+            calls.append(name)
+            return output / 2
+
+        return hook
+
     for name, layer in _linears(model).items():
-        layer.register_forward_hook(lambda _, given, output, name=name: calls.append(name) or output / 2)
+        layer.register_forward_hook(halving(name))
     _compare(model, case.inputs(BATCH), outputs_of(halved, *case.inputs(BATCH)))
     if never := [name for name in _linears(model) if calls.count(name) == 0]:
         raise Wrong(f"the hook of {never[0]} was never called")
