@@ -37,7 +37,7 @@ def load_tokenizer(name_or_folder: Name = "bert-base-uncased") -> Tokenizer:
     """
     from transformers import AutoTokenizer
 
-    loaded = load_from(AutoTokenizer.from_pretrained, name_or_folder, "tokenizer", trust_remote_code=False)
+    loaded = load_from(AutoTokenizer.from_pretrained, name_or_folder, "tokenizer")
     if loaded.pad_token is None:
         raise ValueError(f"the tokenizer of {name_or_folder} has no token for padding: is it a BERT's?")
     tokenizer = Tokenizer(loaded.backend_tokenizer, loaded.pad_token)
@@ -63,7 +63,7 @@ def load_bert(name_or_folder: Name = "bert-base-uncased", layers: int | None = N
     """
     from transformers import AutoConfig, BertModel
 
-    config = load_from(AutoConfig.from_pretrained, name_or_folder, "BERT", trust_remote_code=False)
+    config = load_from(AutoConfig.from_pretrained, name_or_folder, "BERT")
     if config.model_type != "bert":
         raise ValueError(f"{name_or_folder} is no BERT, but a model of type {config.model_type!r}")
     for field, largest in LARGEST.items():
@@ -96,7 +96,10 @@ def minilm_folder() -> Path:
 
 
 def load_from(from_pretrained: Callable[..., Any], name: Name, what: str, **options: Any) -> Any:
-    """What a `from_pretrained` of transformers returns for a folder or a name on the hub. Nothing is printed."""
+    """What a `from_pretrained` of transformers returns for a folder or a name on the hub.
+
+    Nothing is printed, and no Python file of the folder is run: else transformers would ask, and "y" would do.
+    """
     folder = expanded(Path(name))
     if folder.is_dir():
         _check_files(folder, name)
