@@ -62,7 +62,7 @@ def test_tensors_are_normalised_copies(folder):
 
 def test_constants_are_the_customary_ones_of_red_green_and_blue():
     assert MEAN == (0.4914, 0.4822, 0.4465) and DEVIATION == (0.2470, 0.2435, 0.2616)
-    assert CLASSES == tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
+    assert list(CLASSES) == "airplane automobile bird cat deer dog frog horse ship truck".split()
 
 
 @pytest.mark.parametrize(
