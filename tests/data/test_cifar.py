@@ -60,6 +60,11 @@ def test_tensors_are_normalised_copies(folder):
     assert plain.max() == data.images.max() / 255
 
 
+def test_constants_are_the_customary_ones_of_red_green_and_blue():
+    assert MEAN == (0.4914, 0.4822, 0.4465) and DEVIATION == (0.2470, 0.2435, 0.2616)
+    assert list(CLASSES) == "airplane automobile bird cat deer dog frog horse ship truck".split()
+
+
 @pytest.mark.parametrize(
     ("mean", "deviation"), [(MEAN, (1, 0, 1)), (MEAN, (1, 1)), ((0, 0), DEVIATION), (MEAN, (1, 1, float("nan")))]
 )

@@ -145,6 +145,18 @@ def test_loading_needs_neither_torch_nor_matplotlib():
 
 # --- the full set
 
+PUBLISHED = {  # typed a second time: the files themselves are on few disks
+    "train-images-idx3-ubyte.gz": "b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7",
+    "train-labels-idx1-ubyte.gz": "0ae29f65d86684f32d1b9c85147786c547b9c6aebcaf235f0400a0cce308b056",
+    "t10k-images-idx3-ubyte.gz": "cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa",
+    "t10k-labels-idx1-ubyte.gz": "8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05",
+}
+
+
+def test_the_full_set_is_compared_with_the_published_checksums():
+    assert fashion_mnist._FULL_CHECKSUMS == PUBLISHED
+    assert (MEAN, DEVIATION) == (0.2860, 0.3530)
+
 
 @needs_full
 @pytest.mark.parametrize("split", SPLITS)

@@ -3,6 +3,7 @@
 import datetime
 import itertools
 import os
+import random
 import re
 import subprocess
 import sys
@@ -343,6 +344,25 @@ def test_the_formats_are_about_equally_likely_as_are_years_and_numbers_of_all_le
     assert all(lengths[digits] > 100 for digits in range(3, 10)), lengths  # there are hardly so many of 1 and 2
     centuries = Counter(int(pair.target[:2]) for pair in found if pair.format in DATES)
     assert sorted(centuries) == [*range(10, 30)] and min(centuries.values()) > 100
+
+
+@pytest.mark.parametrize(
+    ("end", "dates", "numbers"),
+    [(min, {"1000-01-01"}, {"0"}), (max, {"2999-12-31"}, {"999999999"})],
+    ids=["first", "last"],
+)
+def test_the_first_and_the_last_date_and_number_can_be_drawn(end, dates, numbers, monkeypatch):
+    class AtTheEnd(random.Random):
+        def randrange(self, start, stop):
+            return end(start, stop - 1)
+
+        def randint(self, start, stop):
+            return end(start, stop)
+
+    monkeypatch.setattr(task.random, "Random", AtTheEnd)
+    monkeypatch.setattr(task, "split_of", lambda answer: "train")
+    assert {pair.target for pair in pairs("train", 3, formats=[*DATES])} == dates
+    assert {pair.target for pair in pairs("train", 3, formats=[*NUMBERS])} == numbers
 
 
 def test_there_are_millions_of_pairs():

@@ -144,6 +144,15 @@ def test_under_autocast_the_scores_are_precise(dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_under_autocast_keys_and_values_are_formed(dtype):
+    torch.manual_seed(0)
+    layer = MultiHeadAttention(64, 2)
+    tokens, context = draw(2, 1, 64, dtype=torch.float32), draw(2, 6, 64, dtype=torch.float32)
+    with torch.autocast("cpu", dtype):
+        assert torch.equal(layer.folded(tokens, context), layer(tokens, context))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_in_half_precision_the_layer_is_the_same_with_weights_and_folded(dtype):
     torch.manual_seed(0)
     layer, tokens, context = MultiHeadAttention(64, 1).to(dtype), draw(2, 1, 64).to(dtype), draw(2, 6, 64).to(dtype)
@@ -463,6 +472,7 @@ def test_what_does_not_fit_is_refused_with_both_sizes(attend, shapes, mask, numb
         (lambda: MultiHeadAttention(8, 2, 6)(ones(2, 3, 8)), r"context .* 6.*\(2, 3, 8\)"),
         (lambda: MultiHeadAttention(8, 2, 6)(ones(2, 3, 8), ones(2, 5, 8)), r"context .* 6.*\(2, 5, 8\)"),
         (lambda: MultiHeadAttention(8, 2)(ones(2, 3, 8), ones(1, 5, 8)), r"batch.*(1|2).*(1|2)"),
+        (lambda: MultiHeadAttention(8, 2)(ones(1, 3, 8), ones(2, 5, 8)), r"batch.*(1|2).*(1|2)"),
         (lambda: MultiHeadAttention(8, 2)(ones(3, 8)), r"\(3, 8\)"),
     ],
 )

@@ -103,6 +103,11 @@ class TestModel:
         for fusion, rate in zip(model.fusions, (0.03, 0.07, 0.11)):
             assert fusion.small.drop.rate == fusion.large.drop.rate == pytest.approx(rate)
 
+    def test_every_norm_has_the_epsilon_that_is_given(self):
+        norms = [module for module in small(norm_eps=0.25).modules() if isinstance(module, nn.LayerNorm)]
+        assert {norm.eps for norm in norms} == {0.25}
+        assert {module.eps for module in small().modules() if isinstance(module, nn.LayerNorm)} == {1e-6}
+
     def test_no_weight_decay_on_positions_and_class_tokens(self):
         from xattn_edu.training.loop import adamw
 
@@ -204,6 +209,18 @@ class TestConvolutionalEmbedding:
         embedding = ConvolutionalEmbedding((48, 96), patch, 8)
         assert embedding(torch.randn(2, 3, 48, 96)).shape == (2, (48 // patch) * (96 // patch), 8)
         assert embedding.grid == (48 // patch, 96 // patch)
+
+    @pytest.mark.parametrize(("patch", "second", "third"), [(12, (3, 0), (1, 1)), (16, (2, 1), (2, 1))])
+    def test_is_three_convolutions_with_a_relu_after_the_first_two(self, patch, second, third):
+        """Strides and paddings of the published model's dagger embedding; the first convolution's are 4 and 3."""
+        torch.manual_seed(0)
+        embedding, images = ConvolutionalEmbedding((48, 48), patch, 8), torch.randn(2, 3, 48, 48)
+        layers = [layer for layer in embedding.convolutions if isinstance(layer, nn.Conv2d)]
+        maps = images
+        for number, (layer, (stride, padding)) in enumerate(zip(layers, ((4, 3), second, third))):
+            maps = F.conv2d(F.relu(maps) if number else maps, layer.weight, layer.bias, stride, padding)
+        torch.testing.assert_close(embedding(images), maps.flatten(2).transpose(1, 2))
+        assert [layer.kernel_size for layer in layers] == [(7, 7), (3, 3), (3, 3)]
 
     def test_a_token_sees_beyond_its_patch(self):
         """Strides of 4, 2, 2 and kernels of 7, 3, 3 reach 15 pixels to either side of the patch's first pixel."""

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers.random_weights import perturbed
 from torch import nn
 from torch.nn import functional as F
 
@@ -10,6 +11,7 @@ from xattn_edu.models.decoder_fusion import DecoderFusion, MaskHead, ScaleFusion
 from xattn_edu.models.language import SmallBert
 from xattn_edu.models.losses import mask_loss
 from xattn_edu.models.masks import predicted_masks
+from xattn_edu.models.positions import sincos_positions
 from xattn_edu.models.swin import Swin
 from xattn_edu.shapes import check_shapes
 
@@ -37,6 +39,61 @@ def test_logits_for_every_pixel_and_attention_on_the_coarse_grid(size):
     for layer in maps:
         torch.testing.assert_close(layer.sum(-1), torch.ones(2, 2, *grid))
         assert (layer[1][..., ~mask[1]] == 0).all()
+
+
+def convolved(layer, maps):
+    """3 x 3 convolution, BatchNorm with its stored mean and variance, ReLU."""
+    convolution, norm, _ = layer
+    maps = F.conv2d(maps, convolution.weight, padding=1)
+    mean, variance, weight, bias = (
+        x[:, None, None] for x in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    )
+    return ((maps - mean) / (variance + 1e-5).sqrt() * weight + bias).relu()
+
+
+def resized(maps, size):
+    return F.interpolate(maps, size, mode="bilinear", align_corners=True)
+
+
+def fed_forward(layer, tokens):
+    return layer.feed_forward.fc2(layer.feed_forward.fc1(tokens).relu())
+
+
+def written_out(model, images, ids, mask):
+    """The model in eval mode, step by step, with pre-norm residuals."""
+    stages, only_words = model.image_encoder(images)[1:], mask[:, None]
+    grid = stages[1].shape[1:3]
+    projected = [project(maps).permute(0, 3, 1, 2) for project, maps in zip(model.scale_fusion.projections, stages)]
+    maps = convolved(model.scale_fusion.mix, sum(resized(one, grid) for one in projected))
+    words = model.word_projection(model.language(ids, mask))
+    for layer in model.encoder.layers:
+        words = words + layer.attention(layer.residual1.norm(words), mask=only_words)
+        words = words + fed_forward(layer, layer.residual2.norm(words))
+    words = model.encoder.norm(words)
+    tokens = maps.flatten(2).transpose(1, 2) + sincos_positions((grid[0], grid[1]), maps.shape[1])
+    for layer in model.decoder:
+        tokens = tokens + layer.attention(layer.residual1.norm(tokens))
+        tokens = tokens + layer.cross_attention(layer.residual2.norm(tokens), words, only_words)
+        tokens = tokens + fed_forward(layer, layer.residual3.norm(tokens))
+    maps = model.norm(tokens).transpose(1, 2).unflatten(2, grid)
+    for layer in model.head.convolutions:
+        maps = convolved(layer, maps)
+        maps = resized(maps, (2 * maps.shape[2], 2 * maps.shape[3]))
+    return resized(model.head.logits(maps), images.shape[2:])
+
+
+@pytest.mark.parametrize("size", [(32, 32), (37, 50)])
+def test_the_model_is_its_steps_written_out(size):
+    model, (images, ids, mask) = perturbed(small()), example(size=size)
+    for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm2d)):
+        norm.running_mean.uniform_(-0.5, 0.5), norm.running_var.uniform_(0.5, 2)
+    torch.testing.assert_close(model(images, ids, mask), written_out(model, images, ids, mask), rtol=1e-4, atol=1e-4)
+
+
+def test_the_feed_forward_layers_are_four_times_as_wide_by_default():
+    for hidden, expected in ((None, 64), (24, 24)):
+        model = small(hidden=hidden)
+        assert {layer.feed_forward.fc1.out_features for layer in [*model.encoder.layers, *model.decoder]} == {expected}
 
 
 def test_padding_changes_nothing():

@@ -177,6 +177,12 @@ def test_an_empty_batch_in_beam_search():
     assert ids.shape[:2] == scores.shape == (0, 4)
 
 
+def test_the_defaults_are_the_papers():
+    model = small()
+    for found, expected in zip(beam_search(model, WORDS, 4), beam_search(model, WORDS, 4, beams=4, penalty=0.6)):
+        assert torch.equal(found, expected)
+
+
 def test_the_penalty_is_as_precise_as_the_model():
     model = small()
     (ids,), (score,) = (x[:, 0] for x in beam_search(model, WORDS[:1], 2, beams=1, penalty=0.6))

@@ -1,6 +1,7 @@
 """CrossViT's fusions: each against its equation written out, the folded form of attention, and what they cost."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -161,6 +162,35 @@ class TestFusions:
     def test_class_token_attention_needs_a_layer(self):
         with pytest.raises(ValueError, match="1 layer or more, given 0"):
             ClassTokenAttention(8, 12, 3, depth=0)
+
+
+class Nothing(nn.Module):
+    """What stochastic depth makes of a branch that it leaves out."""
+
+    def forward(self, branch):
+        return torch.zeros_like(branch)
+
+
+@pytest.mark.parametrize("fusion", ATTENTION)
+def test_stochastic_depth_leaves_the_attention_out(fusion, tokens):
+    model = perturbed(FUSIONS[fusion](SCALES, 0.5))
+    names = [name for name, module in model.named_modules() if name.endswith("drop")]
+    assert names and all(model.get_submodule(name).rate == 0.5 for name in names)
+    for name in names:
+        model.set_submodule(name, Nothing())
+    small, large, _ = model(*tokens)
+    if fusion == "all_attention":
+        assert_close(small, model.to_small(model.from_small(tokens[0])))
+        assert_close(large, model.to_large(model.from_large(tokens[1])))
+    else:
+        assert_close(small[:, :1], model.small.back(model.small.project(tokens[0][:, :1])))
+        assert_close(large[:, :1], model.large.back(model.large.project(tokens[1][:, :1])))
+
+
+@pytest.mark.parametrize("fusion", PAPER_FUSIONS)
+def test_every_norm_has_the_epsilon_that_is_given(fusion):
+    model = FUSIONS[fusion](replace(SCALES, norm_eps=0.25))
+    assert {module.eps for module in model.modules() if isinstance(module, nn.LayerNorm)} <= {0.25}
 
 
 class TestFolded:

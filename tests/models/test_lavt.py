@@ -285,3 +285,10 @@ def test_what_create_model_passes_on():
     assert model.decoder.logits.in_channels == 12
     assert model.image_encoder.patch_embedding.projection.weight.shape == (8, 1, 2, 2)
     assert isinstance(create_model("lavt_swin_tiny", language=language, pwam=False).fusions[0], SentenceFusion)
+
+
+def test_the_default_language_encoder_is_bert_base():
+    with torch.device("meta"):
+        config = create_model("lavt_swin_tiny").language.bert.config
+    found = (config.vocab_size, config.hidden_size, config.num_hidden_layers, config.num_attention_heads)
+    assert (*found, config.intermediate_size, config.max_position_embeddings) == (30522, 768, 12, 12, 3072, 512)

@@ -18,6 +18,7 @@ def test_a_pixel_is_the_referents_if_that_logit_is_larger():
     masks = torch.randint(2, (2, 6, 6), generator=torch.Generator().manual_seed(2))
     logits = 60.0 * torch.stack([1 - masks, masks], dim=1)
     assert torch.equal(predicted_masks(logits), masks.bool())
+    assert not predicted_masks(torch.zeros(1, 2, 3, 3)).any()  # neither is larger
 
 
 def test_convolution_keeps_the_grid_and_has_no_bias():
@@ -25,6 +26,9 @@ def test_convolution_keeps_the_grid_and_has_no_bias():
     assert layer(torch.randn(2, 3, 5, 7)).shape == (2, 8, 5, 7)
     assert [name for name, _ in layer.named_parameters()] == ["0.weight", "1.weight", "1.bias"]
     assert isinstance(layer[2], nn.ReLU)
+    maps = torch.randn(2, 3, 5, 7)
+    padded = nn.functional.pad(maps, (1, 1, 1, 1))  # by zeros
+    torch.testing.assert_close(layer[0](maps), nn.functional.conv2d(padded, layer[0].weight))
 
 
 def test_words_that_do_not_fit_are_refused():

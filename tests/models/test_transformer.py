@@ -135,7 +135,9 @@ def test_the_logits_equal_a_second_implementation(changes, dtype):
 # --- positions, embeddings, sizes
 
 
-@pytest.mark.parametrize(("length", "width", "first"), [(1, 2, 0), (50, 8, 0), (7, 512, 0), (3, 6, 40), (0, 4, 0)])
+@pytest.mark.parametrize(
+    ("length", "width", "first"), [(1, 2, 0), (50, 8, 0), (7, 512, 0), (3, 6, 40), (0, 4, 0), (1, 2, 2**24 + 1)]
+)
 def test_positions_by_their_formula(length, width, first):
     positions = sinusoidal_positions(length, width, first)
     assert positions.shape == (length, width)

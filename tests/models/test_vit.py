@@ -65,6 +65,7 @@ def test_the_three_patch_embeddings_are_one(size, patch, channels, batch, dtype)
         (lambda: patchify(torch.ones(1, 3, 8, 12), 0), "image 8x12, patch 0"),
         (lambda: grid_of((3, 8), 4), "image 3x8, patch 4"),
         (lambda: grid_of((0, 8), 4), "image 0x8, patch 4"),
+        (lambda: grid_of((8, 0), 4), "image 8x0, patch 4"),
         (lambda: PatchEmbedding((8, 10), 4, 6), "image 8x10, patch 4"),
         (lambda: ViT(image_size=30, patch=16), "image 30x30, patch 16"),
         (lambda: small(heads=3), "width 8, heads 3"),

@@ -9,6 +9,9 @@ from helpers.small_segmenters import store_own
 
 from xattn_edu.predict.loading import load_segmenter
 
+# Of ImageNet's pixels from 0 to 1: red, green, blue.
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
 
 @pytest.mark.parametrize("image", [np.zeros((4, 4)), np.zeros((4, 4, 3)), np.zeros((4, 4, 4), np.uint8), "photo.jpg"])
 def test_pixels_wants_an_image_of_bytes(image, published):
@@ -25,6 +28,23 @@ def test_an_image_is_squashed_to_the_square(published):
     # Bilinear, by hand: where 64 columns become 32, a column is 1/8, 3/8, 3/8 and 1/8 of those from one before it on.
     seam = (torch.tensor([0.0, 255 / 8, 255 * 7 / 8, 255]) - published.mean[0]) / published.deviation[0]
     torch.testing.assert_close(red[0, 14:18], seam, rtol=0, atol=0.6 / published.deviation[0])  # rounded to bytes
+
+
+def test_squashing_averages_neighbours(published):
+    """64 columns become 32 by a triangle of weights 1, 3, 3, 1: black and white by turns is grey, a ramp stays one."""
+    stripes = np.zeros((32, 64, 3), np.uint8)
+    stripes[:, ::2] = 255
+    ramp = np.tile(np.arange(0, 256, 4, dtype=np.uint8)[None, :, None], (32, 1, 3))
+    mean, deviation = (255 * torch.tensor(values)[:, None, None] for values in (MEAN, DEVIATION))
+    for image, columns in ((stripes, torch.full((30,), 127.5)), (ramp, 8 * torch.arange(1, 31) + 2)):
+        found = (published.pixels(image) * deviation + mean)[:, :, 1:-1]
+        torch.testing.assert_close(found, columns.float().expand(3, 32, 30), rtol=0, atol=1)
+
+
+def test_channels_are_red_green_and_blue_of_imagenet(published):
+    colours = published.pixels(np.full((5, 5, 3), (255, 0, 51), np.uint8))
+    expected = [(value - mean) / deviation for value, mean, deviation in zip((1, 0, 0.2), MEAN, DEVIATION)]
+    torch.testing.assert_close(colours[:, 0, 0], torch.tensor(expected))
 
 
 def test_a_mask_has_the_images_size_and_the_words_add_up(published):
