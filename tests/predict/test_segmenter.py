@@ -59,6 +59,17 @@ def test_a_mask_has_the_images_size_and_the_words_add_up(published):
     assert np.array_equal(found.mask, (resized[1] > resized[0]).numpy())
 
 
+def test_what_pixels_read_is_the_mean_over_the_heads(checkpoint, tokenizer_folder):
+    segmenter = load_segmenter(checkpoint, tokenizer=tokenizer_folder, size=32, word_heads=2, device="cpu")
+    image = np.random.default_rng(0).integers(0, 255, (20, 50, 3), np.uint8)
+    ids, mask = segmenter.tokenizer(["the man"], 20)
+    with torch.no_grad():
+        _, weights = segmenter.model(segmenter.pixels(image)[None], ids, mask, return_weights=True)
+    for found, (heads,) in zip(segmenter.predict(image, "the man").weights, weights, strict=True):
+        assert len(heads) == 2
+        np.testing.assert_allclose(found, (heads[0] + heads[1])[..., :4] / 2, atol=1e-6)  # [CLS] the man [SEP]
+
+
 @pytest.mark.parametrize("sentence", ["", "  \n", None])
 def test_an_expression_must_say_something(sentence, published):
     with pytest.raises(ValueError, match='such as "the man in red", given'):
