@@ -1,5 +1,7 @@
 """A model finds the mask of an expression in an image, and says which words it does not know."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -115,6 +117,8 @@ def test_remarks_name_what_the_model_cannot_read(published, tmp_path):
     ]
     (cut,) = published.remarks("man " * 18 + "in red")
     assert "20 pieces of an expression at most: 'in red' is left out" in cut
+    (cut,) = replace(published, length=5).remarks("the man in red")
+    assert "5 pieces of an expression at most: 'red' is left out" in cut
     own = load_segmenter(store_own(tmp_path)[0], device="cpu")
     assert own.remarks("The red-yellow fish, left!") == []
     (unknown,) = own.remarks("the zebra on the tree")
