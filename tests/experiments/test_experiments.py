@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from torch import nn
 
 from xattn_edu import MultiHeadAttention, experiments
 from xattn_edu.data import fashion_mnist
@@ -19,11 +20,13 @@ from xattn_edu.experiments import (
     vit_mixers,
 )
 from xattn_edu.experiments.fashion import SmallCNN, flip
+from xattn_edu.experiments.records import Result
 from xattn_edu.experiments.sets import Sets, fashion_sets
 from xattn_edu.experiments.sizes import FASHION_SIZES, TRANSLATION_SIZES
 from xattn_edu.machine import PROFILES, choose_profile
 from xattn_edu.measure import costs
 from xattn_edu.models.mixers import MIXERS
+from xattn_edu.training.history import History
 
 TINY = {"profile": "ci", "test_images": 20, "device": "cpu", "progress": False}
 
@@ -121,6 +124,16 @@ def test_same_seed_same_run(run):
     other = vit_fashion_mnist(patch=14, train_images=130, epochs=2, seed=1, **TINY)
     assert again.history["loss"] == run.history["loss"] != other.history["loss"]
     assert all(torch.equal(a, b) for a, b in zip(again.model.parameters(), run.model.parameters(), strict=True))
+
+
+def test_a_record_has_the_times_of_the_last_epoch():
+    rows = [{"epoch": 1, "seconds": 2.0, "cpu_seconds": 3.0}, {"epoch": 2, "seconds": 5.0, "cpu_seconds": 8.0}]
+    result = Result({"seed": 1}, nn.Linear(1, 1), History(rows), 0.5, 2, 7, {"other": 0.25})
+    record = result.record()
+    assert record["config"] == {"seed": 1} and record["history"] == rows
+    numbers = {"test_accuracy": 0.5, "parameters": 2, "macs": 7, "other": 0.25}
+    assert record["metrics"] == numbers | {"seconds": 5.0, "cpu_seconds": 8.0, "cpu_per_wall": 1.6}
+    assert str(result) == "test accuracy 50.0%, 2 parameters, 7 MACs an example, 5 s (1.6 cores busy)"
 
 
 def test_record_is_complete_and_names_no_one(run):

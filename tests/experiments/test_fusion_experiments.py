@@ -89,6 +89,11 @@ def test_shift_and_erase():
         assert len(fits) == 1
         shifts.add(fits[0])
     assert len(shifts) > 30 and {mirrored for *_, mirrored in shifts} == {False, True}
+    for steps in list(zip(*shifts))[:2]:  # from 3 pixels up or left to 3 down or right
+        assert set(steps) == set(range(7))
+    blanks = (shift_and_erase(torch.ones(1000, 1, 28, 28))[:, 0] == 0).nonzero()
+    for axis in (1, 2):  # the blanked square may touch every edge
+        assert blanks[:, axis].min() == 0 and blanks[:, axis].max() == 27
 
 
 def test_accuracies_of_the_heads():

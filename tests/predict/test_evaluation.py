@@ -52,15 +52,22 @@ def test_a_record_says_what_was_measured_and_how(checkpoint, published, tokenize
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
-def test_batches_cross_images_and_each_image_is_read_once(batch_size, published, small, monkeypatch):
+def test_batches_cross_images_and_each_image_and_each_mask_is_made_once(batch_size, published, small, monkeypatch):
     items = refer.load(small.root, "refcoco", "val", check_counts=False)
     by_image = sorted(items.referents, key=lambda referent: referent.image_id)
     items = refer.ReferringExpressions(tuple(by_image), items.images)
     read, original = [], refer._image
     monkeypatch.setattr(refer, "_image", lambda path, *size: read.append(path) or original(path, *size))
+    drawn, mask = [], refer.Referent.mask
+
+    def watched(referent, *parts):
+        drawn.extend(referent.ref_id for _ in parts)  # without parts it is an item's own mask, which is not compared
+        return mask(referent, *parts)
+
+    monkeypatch.setattr(refer.Referent, "mask", watched)
     parts = list(masks_compared(published, items, range(len(items)), batch_size=batch_size))
     assert [len(part) for part in parts] == [min(batch_size, 8 - at) for at in range(0, 8, batch_size)]
-    assert len(read) == 3
+    assert len(read) == 3 and drawn == [referent.ref_id for referent in by_image]
     whole = Overlaps.concatenate(masks_compared(published, items, range(len(items)), batch_size=4))
     assert torch.equal(Overlaps.concatenate(parts).unions, whole.unions)
 

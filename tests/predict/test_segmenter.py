@@ -1,6 +1,7 @@
 """A model finds the mask of an expression in an image, and says which words it does not know."""
 
 import unicodedata
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -64,6 +65,17 @@ def test_a_mask_has_the_images_size_and_the_words_add_up(published):
     assert np.array_equal(found.mask, (resized[1] > resized[0]).numpy())
 
 
+def test_what_pixels_read_is_the_mean_over_the_heads(checkpoint, tokenizer_folder):
+    segmenter = load_segmenter(checkpoint, tokenizer=tokenizer_folder, size=32, word_heads=2, device="cpu")
+    image = np.random.default_rng(0).integers(0, 255, (20, 50, 3), np.uint8)
+    ids, mask = segmenter.tokenizer(["the man"], 20)
+    with torch.no_grad():
+        _, weights = segmenter.model(segmenter.pixels(image)[None], ids, mask, return_weights=True)
+    for found, (heads,) in zip(segmenter.predict(image, "the man").weights, weights, strict=True):
+        assert len(heads) == 2
+        np.testing.assert_allclose(found, (heads[0] + heads[1])[..., :4] / 2, atol=1e-6)  # [CLS] the man [SEP]
+
+
 @pytest.mark.parametrize("sentence", ["", "  \n", None, "\u0007", "\u200b \ufeff"])
 def test_an_expression_must_say_something(sentence, published):
     with pytest.raises(ValueError, match='such as "the man in red", given'):
@@ -110,6 +122,8 @@ def test_remarks_name_what_the_model_cannot_read(published, tmp_path):
     ]
     (cut,) = published.remarks("man " * 18 + "in red")
     assert "20 pieces of an expression at most: 'in red' is left out" in cut
+    (cut,) = replace(published, length=5).remarks("the man in red")
+    assert "5 pieces of an expression at most: 'red' is left out" in cut
     own = load_segmenter(store_own(tmp_path)[0], device="cpu")
     assert own.remarks("The red-yellow fish, left!") == []
     (unknown,) = own.remarks("the zebra on the tree")
