@@ -11,6 +11,7 @@ from xattn_edu import experiments
 from xattn_edu.cli import main
 from xattn_edu.data import refer
 from xattn_edu.experiments import EXPERIMENTS, Experiment, report, vit_fashion_mnist
+from xattn_edu.experiments.fashion import flip
 from xattn_edu.predict.evaluation import Protocol
 
 
@@ -80,23 +81,28 @@ def test_reproduce_prints_the_95_percent_interval_over_the_seeds(tiny, tmp_path,
     assert printed.splitlines()[-1].split() == ["patch", "7", "55.0", "±", f"{12.706 * 10 / 2:.1f}"]
 
 
-def test_interrupted_run_continues_from_its_checkpoint(tmp_path, monkeypatch, capsys):
-    """Stopped by Ctrl-C in the third of six steps; the record is that of a run which was never stopped."""
-    flip, left = experiments.fashion.flip, [100]
+class Stopping:
+    """The augmentation of Fashion-MNIST, until it has been called so often; then Ctrl-C."""
 
-    def stopping(images):
-        left[0] -= 1
-        if left[0] < 0:
+    left = [0]  # of the class: a checkpoint takes what an object holds for settings of the run
+
+    def __call__(self, images):
+        self.left[0] -= 1
+        if self.left[0] < 0:
             raise KeyboardInterrupt
         return flip(images)
 
-    stopping.__qualname__ = flip.__qualname__
+
+def test_interrupted_run_continues_from_its_checkpoint(tmp_path, monkeypatch, capsys):
+    """Stopped by Ctrl-C in the third of six steps; the record is that of a run which was never stopped."""
+    left = [100]
+    monkeypatch.setattr(Stopping, "left", left)
 
     def recipe(patch, seed, profile, checkpoint, progress):
         settings = {"train_images": 130, "epochs": 2, "test_images": 20}
         return vit_fashion_mnist(patch, seed, profile, checkpoint=checkpoint, progress=progress, **settings)
 
-    monkeypatch.setattr(experiments.fashion, "flip", stopping)
+    monkeypatch.setattr(experiments.fashion, "flip", Stopping())
     monkeypatch.setitem(EXPERIMENTS, "tiny", Experiment("", recipe, {"patch": (14,)}))
     command = ["reproduce", "tiny", "--seeds", "1", "--profile", "ci", "--folder"]
     assert main([*command, str(tmp_path / "straight")]) == 0

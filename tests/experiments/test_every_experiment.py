@@ -223,12 +223,17 @@ def linear_layers(model):
 
 
 def is_xavier(run, parts):
-    """Whether the first weights of every linear layer in these parts fill the range of Xavier's."""
+    """Whether the first weights of every linear layer in these parts fill the range of Xavier's.
+
+    Those of torch fill 58 % of it where a layer is square, and 71 % or more than all of it in an MLP.
+    """
     found = []
     for name, layer in linear_layers(run.result.model):
         if name.startswith(parts):
             limit = math.sqrt(6 / (layer.in_features + layer.out_features))
-            found.append(0.8 * limit < run.first[f"{name}.weight"].abs().max() <= limit * (1 + 1e-6))
+            weight = run.first[f"{name}.weight"].abs()
+            least = 0.8 if weight.numel() > 100 else 0.6  # few numbers may all be small
+            found.append(least * limit < weight.max() <= limit * (1 + 1e-6))
     assert len(found) > 1
     return all(found)
 

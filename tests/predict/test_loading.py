@@ -274,7 +274,7 @@ def test_own_weights_whose_description_is_wrong_are_refused(tmp_path):
         (replace(good, arguments=language(width=2**24)).metadata(), "size mismatch"),  # 10 TB, which are never made
         (replace(good, arguments=language(depth=10**9)).metadata(), "describes 1,000,000,.* layers, and has"),
         (replace(good, image_size=10**9).metadata(), "image_size is 1 to 4096"),
-        (replace(good, image_size=9.5).metadata(), "whole numbers"),
+        ({KEY: json.dumps(fields | {"image_size": 9.5})}, "image_size must be an int, given 9.5"),
         ({KEY: json.dumps(fields | {"words": "a b"})}, "words, mean and deviation are lists"),
         ({KEY: "[" * 100_000}, "nested too deeply"),
         (replace(good, arguments=unknown).metadata(), "depths"),

@@ -21,7 +21,9 @@ def test_what_is_no_image_is_named(tmp_path):
     content = bytearray((tmp_path / "sum.png").read_bytes())
     content[content.index(b"IEND") - 5] ^= 1  # in the checksum of the pixels
     (tmp_path / "sum.png").write_bytes(content)
-    for name in ("text.png", "empty.jpg", "half.jpg", "program.png", "sum.png"):
+    with pytest.raises(ValueError, match="program.png is PostScript, a program"):
+        read_image(tmp_path / "program.png")
+    for name in ("text.png", "empty.jpg", "half.jpg", "sum.png"):
         with pytest.raises(ValueError, match=f"{name} is no image that can be read") as error:
             read_image(tmp_path / name)
         assert "\n" not in str(error.value)

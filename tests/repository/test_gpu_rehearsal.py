@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 import gpu  # noqa: E402
 from gpu_parts import attention, marked, models, precision, setup, training  # noqa: E402
 
-from xattn_edu.experiments import EXPERIMENTS, fashion  # noqa: E402
+from xattn_edu.experiments import EXPERIMENTS, fashion, running  # noqa: E402
 from xattn_edu.experiments.sizes import FASHION_SIZES, LAVT_SIZES  # noqa: E402
 from xattn_edu.training.loop import train  # noqa: E402
 
@@ -256,7 +256,7 @@ def test_a_recipe_hands_over_what_it_would_train():
     assert handed.settings["epochs"] == (size.epochs if len(handed.train_set) == 12_000 else size.full_epochs)
     assert handed.settings["learning_rate"] == fashion.RECIPE["learning_rate"]
     assert handed.model.blocks[0].attention.width == size.width
-    assert fashion.train is train
+    assert running.train is train
     with pytest.raises(RuntimeError, match="ended without a call of `train`"):
         models.handed_to_train(models.Reduced("a", lambda **_: None, {}), "gpu")
 

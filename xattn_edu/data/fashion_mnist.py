@@ -19,8 +19,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy import ndarray
 
-from xattn_edu.files import expanded
-
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -105,6 +103,8 @@ def full_available(folder: str | Path | None = None) -> bool:
 
 
 def _full_folder(folder: str | Path | None) -> Path:
+    from xattn_edu.files import expanded  # not above, so that this module needs neither the package nor torch
+
     return expanded(folder or os.environ.get(ENVIRONMENT) or FULL_FOLDER)
 
 

@@ -62,8 +62,6 @@ class ModelDescription:
                 raise ValueError("words, mean and deviation are lists")
             fields |= {name: tuple(fields[name]) for name in ("words", "mean", "deviation")}
             described = cls(**fields)
-            if type(described.image_size) is not int or type(described.length) is not int:
-                raise ValueError("image_size and length are whole numbers")
             if len(described.mean) != 3 or len(described.deviation) != 3 or not 1 <= described.image_size <= LARGEST:
                 raise ValueError(f"mean and deviation are three numbers each, and image_size is 1 to {LARGEST}")
             if not all(0 <= value < 1000 for value in described.mean + described.deviation) or not described.length > 2:
