@@ -57,7 +57,11 @@ def broken(monkeypatch):
 
         real_module = importlib.import_module
         monkeypatch.setattr(builtins, "__import__", fails)
-        monkeypatch.setattr(importlib, "import_module", lambda n: fails(n) if n.startswith(name) else real_module(n))
+
+        def module_fails(wanted, package=None):  # the package comes from libraries that import their parts late
+            return fails(wanted) if wanted.startswith(name) else real_module(wanted, package)
+
+        monkeypatch.setattr(importlib, "import_module", module_fails)
 
     return breaks
 

@@ -11,8 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from xattn_edu import files
+from xattn_edu import doctor, files
+from xattn_edu.data import refer
 from xattn_edu.files import check_folder_of, expanded, write_atomically
+from xattn_edu.predict.evaluation import evaluate
+from xattn_edu.predict.pictures import read_image
+from xattn_edu.weights.reading import read_weights
 
 
 def names(folder):
@@ -128,3 +132,19 @@ def test_home(monkeypatch):
     assert expanded("~/x") == Path("/somewhere/x") and expanded("a/~") == Path("a/~")
     with pytest.raises(FileNotFoundError, match="~nobody-has-this-name.*write the whole path, or set HOME"):
         expanded("~nobody-has-this-name/x")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda path: refer.load(path, "refcoco", "val", "unc"),
+        lambda path: refer.convert(path, "refcoco", "unc", "out.json"),
+        lambda path: doctor._refcoco(path),
+        lambda path: read_image(path),
+        lambda path: read_weights(path),
+        lambda path: evaluate(path, "root", "out.json"),
+    ],
+)
+def test_an_unknown_home_is_named_by_what_takes_a_path(call):
+    with pytest.raises(FileNotFoundError, match="there is no home folder for ~"):
+        call("~nobody-has-this-name/x")

@@ -222,8 +222,9 @@ def _refcoco(folder: str | Path | None) -> str:
     if folder is None:
         return "not looked for (xattn doctor --refcoco DIR)"
     from xattn_edu.data import refer
+    from xattn_edu.files import expanded
 
-    root = Path(folder).expanduser()
+    root = expanded(folder)
     files = [f"{name}/refs({by}).p" for name, by in refer.PUBLISHED if (root / name / "instances.json").is_file()]
     found = [file for file in files if (root / file).is_file()]
     images = any((root / place).is_dir() for place in refer.IMAGE_FOLDERS)

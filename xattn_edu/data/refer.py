@@ -36,7 +36,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from xattn_edu.data.plain_pickle import read_plain_pickle
-from xattn_edu.files import check_folder_of, parse_json, read_json, write_atomically
+from xattn_edu.files import check_folder_of, expanded, parse_json, read_json, write_atomically
 from xattn_edu.shapes import check_choice
 
 PUBLISHED = {
@@ -198,7 +198,7 @@ def convert(root: str | Path, dataset: str, split_by: str, out: str | Path) -> i
     The file is written whole or not at all, and only if everything in it is sound. It is laid out as the published ones
     (refs, images, annotations), without what is not used here. Raises as `load`; images are not needed.
     """
-    (root, split_by), out = _choose(root, dataset, split_by), Path(out).expanduser()
+    (root, split_by), out = _choose(root, dataset, split_by), expanded(out)
     check_folder_of(out)
     referents = _Source.read(root, dataset, split_by).referents(PUBLISHED[dataset, split_by])
     images: dict[int, dict[str, Any]] = {}
@@ -260,7 +260,7 @@ def _choose(root: str | Path, dataset: str, split_by: str | None) -> tuple[Path,
     if (dataset, split_by) not in PUBLISHED:
         known = " or ".join(by for name, by in PUBLISHED if name == dataset)
         raise ValueError(f"{dataset} is split by {known}, given {split_by!r}")
-    root = Path(root).expanduser()
+    root = expanded(root)
     if not root.exists():
         raise FileNotFoundError(f"{root} is missing: set `root` to the folder that holds {dataset}/, or {REMEDY}")
     return root, split_by
@@ -268,7 +268,7 @@ def _choose(root: str | Path, dataset: str, split_by: str | None) -> tuple[Path,
 
 def _image_folder(root: Path, images: str | Path | None) -> Path:
     beside = root.parent if root.is_file() else root
-    places = [beside / folder for folder in IMAGE_FOLDERS] if images is None else [Path(images).expanduser()]
+    places = [beside / folder for folder in IMAGE_FOLDERS] if images is None else [expanded(images)]
     for place in places:
         if place.is_dir():
             return place
