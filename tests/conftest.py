@@ -28,3 +28,14 @@ def either_way(request):
     check_shapes(request.param)
     yield
     check_shapes(True)
+
+
+@pytest.fixture(scope="module")  # so that a module's own runs have it too
+def one_thread():
+    """Models of a few hundred numbers: a second thread would only wait, and sums would depend on their number."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

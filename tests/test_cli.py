@@ -14,13 +14,7 @@ from xattn_edu.experiments import EXPERIMENTS, Experiment, report, vit_fashion_m
 from xattn_edu.experiments.fashion import flip
 from xattn_edu.predict.evaluation import Protocol
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

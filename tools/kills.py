@@ -5,7 +5,7 @@
 
 Each task is run once without interruption. Then it is run again and again in one folder, each time in a process of its
 own that gets SIGKILL at a random moment. After each kill the files of the folder must be whole. A run that comes to its
-end must leave the files of the run without interruption, bit for bit but for times; then the folder is emptied and the
+end must leave the files of the run without interruption, bit for bit but for times. Then the folder is emptied, and the
 next run begins anew. The record goes to results/benchmarks/kills.json. Needs os.fork (Linux, macOS).
 """
 

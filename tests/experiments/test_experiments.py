@@ -31,12 +31,9 @@ from xattn_edu.training.history import History
 TINY = {"profile": "ci", "test_images": 20, "device": "cpu", "progress": False}
 
 
-@pytest.fixture(autouse=True, scope="module")  # also for the module's run: sums depend on the number of threads
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+@pytest.fixture(autouse=True, scope="module")
+def runs_use_one_thread(one_thread):
+    """Before the module's own runs are made."""
 
 
 @pytest.fixture(scope="module")

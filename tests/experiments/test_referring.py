@@ -37,11 +37,8 @@ TOKENIZER = build_tokenizer(referring_scenes.vocabulary("english"))
 
 
 @pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def runs_use_one_thread(one_thread):
+    """Before the module's own runs are made."""
 
 
 @pytest.fixture(scope="module")

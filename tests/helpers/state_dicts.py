@@ -1,4 +1,6 @@
-"""State dicts: whether two are equal, and a Swin's as its authors published it."""
+"""State dicts: whether two are equal, with other names, and a Swin's as its authors published it."""
+
+import re
 
 import torch
 
@@ -7,6 +9,16 @@ from xattn_edu.models.swin import Swin
 
 def equal(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def renamed(state_dict, patterns):
+    """The tensors under other names: each pattern is replaced, one after the other."""
+    result = {}
+    for name, tensor in state_dict.items():
+        for pattern, new in patterns.items():
+            name = re.sub(pattern, new, name)
+        result[name] = tensor
+    return result
 
 
 def small_swin(window=3, depths=(2, 1)):

@@ -22,14 +22,11 @@ REGISTERED = {  # case: the names of the registry that it stands for
 
 
 @pytest.fixture(autouse=True)
-def as_users_have_it():
+def as_users_have_it(one_thread):
     """Checks of shapes are off, as they are unless one turns them on, and one thread runs."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     check_shapes(False)
     yield
     check_shapes()
-    torch.set_num_threads(threads)
 
 
 def case_of(name):

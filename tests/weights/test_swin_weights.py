@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from helpers.state_dicts import equal, microsofts, small_swin
+from helpers.state_dicts import equal, microsofts, renamed, small_swin
 from torch import nn
 from transformers import SwinBackbone, SwinConfig, SwinForImageClassification, SwinModel
 
@@ -28,21 +28,16 @@ def huggings(of=SwinBackbone, stages=("stage1", "stage2")):
 
 def swins_names_of_transformers_4(state_dict):
     """The names in files on the hub, with the index that they hold."""
-    old = {
+    patterns = {
         r"attention\.([qkv])_proj": lambda m: f"attention.self.{ {'q': 'query', 'k': 'key', 'v': 'value'}[m[1]] }",
         r"attention\.relative_position_bias\.": "attention.self.",
         r"attention\.o_proj": "attention.output.dense",
         r"mlp\.fc1": "intermediate.dense",
         r"mlp\.fc2": "output.dense",
     }
-    renamed = {}
-    for name, tensor in state_dict.items():
-        for pattern, new in old.items():
-            name = re.sub(pattern, new, name)
-        renamed[name] = tensor
-        if name.endswith("_table"):
-            renamed[name.replace("bias_table", "index")] = torch.zeros(9, 9, dtype=torch.long)
-    return renamed
+    names = renamed(state_dict, patterns)
+    tables = [name for name in names if name.endswith("_table")]
+    return names | {name.replace("bias_table", "index"): torch.zeros(9, 9, dtype=torch.long) for name in tables}
 
 
 @pytest.mark.parametrize("depths", [(2, 1), (1,), (2, 11, 1)])

@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+from helpers.state_dicts import renamed
 from torch import nn
 from transformers import DeiTConfig, DeiTForImageClassificationWithTeacher, ViTConfig, ViTForImageClassification
 
@@ -37,19 +38,14 @@ def transformers_vit(width, depth, heads, patch, size=224, classes=1000, eps=1e-
 
 def names_of_transformers_4(state_dict):
     """The names in files on the hub."""
-    old = {
+    patterns = {
         r"vit\.layers\.": "vit.encoder.layer.",
         r"attention\.([qkv])_proj": lambda m: f"attention.attention.{ {'q': 'query', 'k': 'key', 'v': 'value'}[m[1]] }",
         r"attention\.o_proj": "attention.output.dense",
         r"mlp\.fc1": "intermediate.dense",
         r"mlp\.fc2": "output.dense",
     }
-    renamed = {}
-    for name, tensor in state_dict.items():
-        for pattern, new in old.items():
-            name = re.sub(pattern, new, name)
-        renamed[name] = tensor
-    return renamed
+    return renamed(state_dict, patterns)
 
 
 @pytest.fixture
