@@ -20,16 +20,19 @@ from torch import nn
 from torch.nn import functional as F
 
 from xattn_edu.data import scenes as referring_scenes
-from xattn_edu.experiments import EXPERIMENTS, fashion, fusions, referring, translation
+from xattn_edu.data.objects import question_vocabulary
+from xattn_edu.experiments import EXPERIMENTS, fashion, fusions, objects, referring, translation
 from xattn_edu.measure import costs
 from xattn_edu.models.attention import MultiHeadAttention
 from xattn_edu.models.crossvit import CrossViT
 from xattn_edu.models.decoder_fusion import DecoderFusion
 from xattn_edu.models.fusions import FUSIONS
-from xattn_edu.models.language import FrozenWords, SmallBert
+from xattn_edu.models.language import FrozenWords, SmallBert, build_tokenizer
 from xattn_edu.models.lavt import LAVT
 from xattn_edu.models.losses import dice_loss, next_token_loss
 from xattn_edu.models.mixers import MIXERS
+from xattn_edu.models.object_finder import ObjectFinder
+from xattn_edu.models.pwam import PixelWordAttention, SentenceFusion
 from xattn_edu.models.transformer import Transformer
 from xattn_edu.models.vit import ViT
 from xattn_edu.training.loop import train
@@ -62,6 +65,8 @@ def expected(run):
         return expected_sets.hierarchical_task(task, count, GIVEN["test_images"], run.seed, split)
     if isinstance(model, Transformer):
         return expected_sets.pairs(row["pairs"], GIVEN["test_pairs"], run.seed)
+    if isinstance(model, ObjectFinder):
+        return expected_sets.questions(run.point["about"], row["questions"], row["test_questions"], run.seed)
     if isinstance(model, SEGMENTERS):
         return expected_sets.scenes(row["train_scenes"], row["test_scenes"], run.seed, row["easy"], row["image"])
     return expected_sets.fashion(run.point.get("images", GIVEN["train_images"]), GIVEN["test_images"], run.seed)
@@ -74,6 +79,8 @@ def order_of_sets(run):
         return ["validation" if "rate" in run.point else "test"]
     if isinstance(model, Transformer):
         return ["test"] * epochs + ["numbers"]
+    if isinstance(model, ObjectFinder):
+        return ["test"] * epochs + ["exchanged"]
     if isinstance(model, SEGMENTERS):
         return ["test", "exchanged", "disordered", "unseen_words", "unseen_pairs"]
     return ["test"] * (1 if run.name == "vit-little-data" else epochs)
@@ -96,6 +103,10 @@ def test_is_trained_on_what_it_must_be(run):
         assert torch.equal(images, torch.from_numpy(wanted[0]).permute(0, 3, 1, 2))
         assert sentences_of(run.result.model, ids, mask) == wanted[1]
         assert torch.equal(referents.bool(), torch.from_numpy(wanted[2]))
+    elif isinstance(run.result.model, ObjectFinder):
+        things, present, ids, mask, answer = run.train_set
+        assert all(map(torch.equal, (things, present, answer), wanted[:3]))
+        assert questions_of(ids, mask) == wanted[3]
     else:
         assert len(run.train_set) == len(wanted) and all(map(torch.equal, run.train_set, wanted))
 
@@ -108,12 +119,22 @@ def test_is_measured_with_what_it_must_be(run):
             pixels = torch.from_numpy(np.stack([scene.image for scene in sets[name]])).permute(0, 3, 1, 2)
             torch.testing.assert_close(images, (pixels.float() - 114) / 36.5, rtol=0, atol=1e-5)
             assert sentences_of(run.result.model, ids, mask) == [scene.sentence for scene in sets[name]]
+        elif isinstance(run.result.model, ObjectFinder):
+            things, present, ids, mask = columns
+            wanted = [torch.stack(column) for column in list(zip(*sets[name]))[:2]]
+            assert all(map(torch.equal, (things, present), wanted))
+            assert questions_of(ids, mask) == [sentence for _, _, sentence, _ in sets[name]]
         elif isinstance(run.result.model, Transformer):
             wanted = translation.translation.encode([pair.source for pair in sets[name]], 20)
             assert torch.equal(columns[0], wanted)
         else:
             wanted = [torch.stack(column) for column in zip(*sets[name])][:-1]
             assert len(columns) == len(wanted) and all(map(torch.equal, columns, wanted))
+
+
+def questions_of(ids, mask):
+    tokenizer = build_tokenizer(question_vocabulary())
+    return [" ".join(tokenizer.tokens(row[words])[1:-1]) for row, words in zip(ids, mask)]
 
 
 def samples_of(columns):
@@ -166,7 +187,7 @@ def test_held_out_words_and_pairs_are_in_no_training_sentence(name):
 
 RECIPES = {ViT: fashion.RECIPE, fashion.SmallCNN: fashion.RECIPE, CrossViT: fusions.RECIPE}
 RECIPES |= {Transformer: translation.RECIPE, translation.Bottleneck: translation.RECIPE}
-RECIPES |= {LAVT: referring.RECIPE, DecoderFusion: referring.RECIPE}
+RECIPES |= {LAVT: referring.RECIPE, DecoderFusion: referring.RECIPE, ObjectFinder: objects.RECIPE}
 
 
 def wanted_settings(run):
@@ -181,6 +202,8 @@ def wanted_settings(run):
         return wanted | ({"loss": fusions.letters_loss} if task == "letters" else {})
     if isinstance(model, Transformer):
         return wanted | {"epochs": row["epochs"], "loss": next_token_loss}
+    if isinstance(model, ObjectFinder):
+        return wanted | {"epochs": row["epochs"]}
     if isinstance(model, SEGMENTERS):
         wanted |= {"epochs": row["epochs"], "learning_rate": row["learning_rate"]}
         return wanted | {"loss": dice_loss, "augment": referring.standardise}
@@ -264,6 +287,11 @@ def shown(run):
     if isinstance(model, Transformer):
         name = "bottleneck" if isinstance(model, translation.Bottleneck) else "cross_attention"
         return {"model": name, "width": model.embedding.embedding_dim, "depth": len(model.encoder.layers)}
+    if isinstance(model, ObjectFinder):
+        words = {PixelWordAttention: "each", SentenceFusion: "mean"}
+        (kind,) = {type(fusion) for fusion in model.fusions}
+        found = {"about": run.point["about"], "model": "no_pathway" if model.pathway is None else "pathway"}
+        return found | {"words": words[kind], "width": model.word.embedding_dim, "depth": len(model.relate)}
     return shown_by_segmenter(run)
 
 
@@ -321,6 +349,9 @@ def scores(run):
         return slow_scores.of_heads(model, *tested.values())
     if isinstance(model, Transformer):
         return slow_scores.of_translations(tested["test"], tested["numbers"])
+    if isinstance(model, ObjectFinder):
+        inputs = {name: list(zip(*columns)) for name, columns in inputs_of(run)}
+        return slow_scores.of_answers(model, tested, inputs) | {"guess": guess(tested["test"], run.point["about"])}
     if isinstance(model, SEGMENTERS):
         inputs = {name: list(zip(*columns)) for name, columns in inputs_of(run)}
         return slow_scores.of_masks(model, tested, inputs)
@@ -343,10 +374,19 @@ def test_scores_are_recomputed(run):
     assert measured == pytest.approx(wanted, rel=1e-6)  # shares of samples, some of them rounded to float32
     assert record["config"] == run.config and record["history"] == run.result.history.rows
     assert run.result.score_name == EXPERIMENTS[run.name].score_name
-    if isinstance(model, ViT | fashion.SmallCNN | CrossViT | Transformer):
-        name = {CrossViT: "test_accuracy", Transformer: "exact match"}
+    if isinstance(model, ViT | fashion.SmallCNN | CrossViT | Transformer | ObjectFinder):
+        name = {CrossViT: "test_accuracy", Transformer: "exact match", ObjectFinder: "right answers"}
         column = next((of for kind, of in name.items() if isinstance(model, kind)), "test accuracy")
         assert run.result.history[column][-1] == run.result.score
+
+
+def guess(samples, about):
+    """One divided by the number of objects that could be meant: all but the anchor, or all of the noun."""
+    shares = []
+    for things, present, _, answer in samples:
+        alike = [bool(there and thing[0] == things[answer][0]) for thing, there in zip(things, present)]
+        shares.append(1 / (sum(alike) if about == "distance" else int(present.sum()) - 1))
+    return sum(shares) / len(shares)
 
 
 def count(model, run):

@@ -322,12 +322,14 @@ def test_stored_results_are_whole(name):
     for point in EXPERIMENTS[name].points():
         runs = [row for row in rows if all(row[setting] == value for setting, value in point.items())]
         assert len({row["seed"] for row in runs}) == len(runs) >= 3, point
+        module, measured, tested = {
+            "translation": (experiments.translation, "exact match", "test_pairs"),
+            "objects": (experiments.objects, "right answers", "test_questions"),
+        }.get(name, (experiments.fashion, "test accuracy", "test_images"))
         for row in runs:
-            module = experiments.translation if name == "translation" else experiments.fashion
             assert {key: row[key] for key in module.RECIPE} == module.RECIPE
-            measured = "exact match" if name == "translation" else "test accuracy"
             assert row["history"][measured][-1] == row["test_accuracy"]
-            assert row["test_pairs" if name == "translation" else "test_images"] == 2000
+            assert row[tested] == 2000
 
 
 def test_stored_vit_reaches_what_the_course_promises():

@@ -336,7 +336,7 @@ def test_every_run_with_pwam_is_ahead_of_every_run_without():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_pwam_leads_where_places_and_relations_are_said(kind):
-    """The claim of notebook 12, kind by kind: with the pathway and without."""
+    """Where the stored runs show a lead of PWAM, kind by kind: with the pathway and without."""
     scores = {
         model: {row["seed"]: row[f"mIoU {kind}"] for of, row in OF_CI if (of, row["model"]) == ("lavt", model)}
         for model in MODELS
@@ -351,7 +351,7 @@ def test_pwam_leads_where_places_and_relations_are_said(kind):
 
 
 def test_with_the_pathway_the_finer_models_seeds_lie_further_apart():
-    """The claim of notebook 12: some runs had not learned places, shut gates are behind, PWAM alone is sure."""
+    """What the stored runs show: some runs had not learned places, shut gates are behind, PWAM alone is sure."""
     finer = {model: [row for of, row in OF_CI if (of, row["model"]) == ("lavt-finer", model)] for model in MODELS}
     with_pathway, without = ([row["mIoU"] for row in finer[model]] for model in ("lavt", "lavt_pwam"))
     assert min(without) > 0.43 and max(without) < 0.47 and 0.27 < min(with_pathway) < 0.30 < 0.47 < max(with_pathway)

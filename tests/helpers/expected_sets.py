@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from xattn_edu.data import fashion_mnist, hierarchical, translation
+from xattn_edu.data import fashion_mnist, hierarchical, objects, translation
 from xattn_edu.data import scenes as referring_scenes
 from xattn_edu.data.scenes import KINDS
 
@@ -82,6 +82,24 @@ def pairs(train_pairs, test_pairs, seed):
                                                              "Korean in words", "만 and 억"])  # fmt: skip
     train = translation.tensors(translation.pairs("train", train_pairs, seed)).tensors
     return Expected(list(train), {"test": translation.pairs("test", test_pairs), "numbers": numbers})
+
+
+@functools.cache
+def _questions(split, seed, about):
+    return objects.questions(split, 200, seed, about=about)
+
+
+def questions(about, train_questions, test_questions, seed):
+    """Samples are (objects, present, sentence, answer); `train` has the sentences as a list."""
+
+    def columns(split, count, seed):
+        asked = _questions(split, seed, about)
+        return [*(tensor[:count] for tensor in asked.tensors()), list(asked.sentences[:count])]
+
+    things, present, answer, said = columns("test", test_questions, 0)
+    other = [*said[1:], said[0]]
+    tested = {"test": list(zip(things, present, said, answer)), "exchanged": list(zip(things, present, other, answer))}
+    return Expected(columns("train", train_questions, seed), tested)
 
 
 @dataclass

@@ -46,6 +46,19 @@ def of_translations(pairs, numbers):
     return found
 
 
+@torch.no_grad()
+def of_answers(model, tested, inputs):
+    """`tested`: {name: samples whose last column is the answer}; `inputs`: {name: what the model is given for each}."""
+    found = {}
+    for name, samples in tested.items():
+        right = 0
+        for (*_, target), given in zip(samples, inputs[name], strict=True):
+            scores = model(*(column[None] for column in given))[0].tolist()
+            right += scores.index(max(scores)) == int(target)
+        found["test_accuracy" if name == "test" else name] = right / len(samples)
+    return found
+
+
 def of_masks(model, tested, inputs):
     """`tested`: {name: list of scenes}; `inputs`: {name: list of what the model is given for each}."""
     ious, inside, around = {}, 0, 0

@@ -21,6 +21,7 @@ from torch import nn
 from xattn_edu.data import fashion_mnist, translation
 from xattn_edu.data import scenes as referring_scenes
 from xattn_edu.experiments import EXPERIMENTS, fusions, referring, sizes, translate
+from xattn_edu.experiments.objects import find_objects
 from xattn_edu.models.crossvit import CrossViT
 from xattn_edu.models.decoder_fusion import DecoderFusion
 from xattn_edu.models.language import FrozenWords, build_tokenizer
@@ -40,6 +41,7 @@ ROWS = {  # of the profile ci, with numbers of epochs and samples that no other 
         "epochs": {"fashion": 2, "letters": 3, "cues": 1},
     },
     "TRANSLATION_SIZES": {"width": 16, "depth": 1, "heads": 2, "hidden": 32, "pairs": 150, "epochs": 2},
+    "OBJECT_SIZES": {"width": 16, "depth": 1, "heads": 2, "questions": 150, "epochs": 2, "test_questions": 43},
     "REFERRING_SIZES": SCENE | {"train_scenes": 36, "epochs": 2, "test_scenes": 21},
     "LAVT_SIZES": SCENE | {"train_scenes": 34, "epochs": 1, "test_scenes": 20},
     "LAVT_FINER_SIZES": FINER | {"train_scenes": 35, "epochs": 1, "test_scenes": 22},
@@ -103,6 +105,7 @@ def row_of(name, point):
         referring.lavt_ablation: "LAVT_SIZES",
         referring.lavt_recipe: "LAVT_SIZES",
         translate: "TRANSLATION_SIZES",
+        find_objects: "OBJECT_SIZES",
     }
     of_fusions = (fusions.train_fusion, fusions.fusion_rates, fusions.fusion_search)
     table = "FUSION_SIZES" if recipe in of_fusions else tables.get(recipe, "FASHION_SIZES")

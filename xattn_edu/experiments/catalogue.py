@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from xattn_edu.data.objects import ABOUT
+from xattn_edu.experiments import objects
 from xattn_edu.experiments.fashion import little_data, vit_fashion_mnist, vit_mixers
 from xattn_edu.experiments.fusions import RATES, SETTINGS, TASKS, fusion_rates, fusion_search, train_fusion
 from xattn_edu.experiments.records import ACCURACY, Result
@@ -81,6 +83,12 @@ EXPERIMENTS = {
         "a search for a setting in which cross-attention is ahead, as in the paper (notebook 08)",
         fusion_search,
         {"setting": tuple(SETTINGS), "fusion": PAPER_FUSIONS},
+    ),
+    "objects": Experiment(
+        "LAVT over the objects of a scene, with the language pathway and without it (notebook 12)",
+        objects.find_objects,
+        {"about": tuple(ABOUT), "model": tuple(objects.PATHWAYS), "words": tuple(objects.WORDS)},
+        score_name=objects.SCORE,
     ),
     "referring": segmentation(
         "segment the object that a sentence names, in small scenes (notebook 10)",

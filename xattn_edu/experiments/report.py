@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from xattn_edu.data.scenes import KINDS
+from xattn_edu.experiments.objects import PATHWAYS, PREDICTED_LEADS
 from xattn_edu.experiments.runs import RESULTS, load_results
 from xattn_edu.measure.intervals import Interval, mean_interval
 from xattn_edu.models.fusions import PAPER_FUSIONS
@@ -187,6 +188,45 @@ def _lavt(folder: Path) -> str:
     )
 
 
+def _objects(folder: Path) -> str:
+    runs, rows = _runs("objects", folder), []
+    for about, (bound, points) in PREDICTED_LEADS.items():
+        for words, label in (("each", "each word"), ("mean", "their mean")):
+            both = {model: _where(runs, about=about, words=words, model=model) for model in PATHWAYS}
+            lead = _lead(both["pathway"], both["no_pathway"], "test_accuracy")
+            came_out = lead.low >= points if bound == "at least" else lead.high <= points
+            opposite = lead.high < points if bound == "at least" else lead.low > points
+            rows.append(
+                (
+                    about,
+                    label,
+                    *(_percent(of_model) for of_model in both.values()),
+                    f"{lead:.1f}",
+                    f"{bound} {points:.0f}",
+                    "yes" if came_out else "no" if opposite else "open",
+                    f"{100 * both['pathway'][0]['guess']:.0f}",
+                )
+            )
+    head = (
+        "question",
+        "attends to",
+        "pathway (%)",
+        "no pathway (%)",
+        "lead (points)",
+        "predicted",
+        "came out",
+        "guess",
+    )
+    return _section(
+        "The language pathway over objects",
+        "xattn reproduce objects --seeds 10",
+        f"LAVT over the objects of a scene, with the language pathway and without it: {runs[0]['train_questions']:,} "
+        f"questions, {runs[0]['steps']:,} steps ({_seeds(runs)}; right answers in %; leads are paired by seed). The "
+        "predictions are in `xattn_edu/experiments/objects.py`. *Open*: the interval holds the predicted bound.",
+        _table(head, rows),
+    )
+
+
 def _finer(folder: Path) -> str:
     runs, coarse = _runs("lavt-finer", folder), _runs("lavt", folder)
     both, alone = _where(runs, model="lavt"), _where(runs, model="lavt_pwam")
@@ -281,6 +321,7 @@ _SECTIONS: list[Callable[[Path], str]] = [
     _fusions,
     _crossvit_costs,
     _referring,
+    _objects,
     _lavt,
     _finer,
     _words,
@@ -312,14 +353,14 @@ def _percent(runs: Sequence[Run], score: str = "test_accuracy") -> str:
     return f"{_interval(runs, score):.1f}"
 
 
-def _scores(runs: Sequence[Run]) -> dict[int, float]:
-    """{seed: mIoU in %}."""
-    return {run["seed"]: 100 * run["mIoU"] for run in runs}
+def _scores(runs: Sequence[Run], score: str = "mIoU") -> dict[int, float]:
+    """{seed: the score in %}."""
+    return {run["seed"]: 100 * run[score] for run in runs}
 
 
-def _lead(ahead: Sequence[Run], behind: Sequence[Run]) -> Interval:
-    """Mean and interval of the differences in mIoU between runs of the same seed, in points."""
-    first, second = _scores(ahead), _scores(behind)
+def _lead(ahead: Sequence[Run], behind: Sequence[Run], score: str = "mIoU") -> Interval:
+    """Mean and interval of the differences in a score between runs of the same seed, in points."""
+    first, second = _scores(ahead, score), _scores(behind, score)
     return mean_interval(first[seed] - second[seed] for seed in first.keys() & second.keys())
 
 

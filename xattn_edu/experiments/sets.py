@@ -4,6 +4,7 @@
     fashion         training images                 training images held out        test images
     letters, cues   images of the split "train"     images of "validation"          images of "test"
     translation     pairs of the split "train"      none                            pairs of "test"
+    questions       questions of "train"            questions of "validation"       questions of "test"
     scenes          scenes of the split "train"     none                            scenes of "test"
 
 The three share no sample. The seed draws what is trained on; the other two are always the same. Where nothing is drawn
@@ -23,10 +24,11 @@ from torch.utils.data import TensorDataset
 
 from xattn_edu.data import fashion_mnist, hierarchical, translation
 from xattn_edu.data import scenes as referring_scenes
+from xattn_edu.data.objects import Questions, question_vocabulary, questions
 from xattn_edu.data.scenes import KINDS, Scenes
 from xattn_edu.experiments.sizes import ReferringSize
 from xattn_edu.machine import check_seed
-from xattn_edu.models.language import LENGTH, PhraseBook, Tokenizer
+from xattn_edu.models.language import LENGTH, PhraseBook, Tokenizer, build_tokenizer
 from xattn_edu.shapes import check_choice
 
 HELD_OUT = ("unseen_words", "unseen_pairs")  # splits of scenes that are only ever tested with
@@ -46,6 +48,7 @@ class Sets:
     further: dict[str, Any] = field(default_factory=dict)  # more sets to test with, by name
     kinds: ndarray | None = None  # of each test sample, for scores by kind
     unit: str = "images"  # what the samples are
+    guess: float = 0.0  # the share of right answers of a reader that guesses, where a task has one
 
     def __post_init__(self) -> None:
         if (self.choose is None) == (self.test is None):
@@ -150,6 +153,37 @@ def translation_sets(train_pairs: int, test_pairs: int, *, seed: int = 0) -> Set
         further={"numbers": translation.pairs("test", test_pairs, formats=tuple(translation.NUMBERS))},
         unit="pairs",
     )
+
+
+# --- questions about objects
+
+
+def question_sets(about: str, train: int, test: int, *, seed: int = 0, split: str = "test") -> Sets:
+    """The sets of a kind of questions, see `data.objects`: samples (objects, present, ids, mask of the words, answer).
+
+    `further` has "exchanged", the measured scenes with the sentence of the next one. Raises ValueError for a kind that
+    is unknown, and for a split that is neither "test" nor "validation".
+    """
+    check_choice("split", split, ("test", "validation"))
+    words = build_tokenizer(question_vocabulary())
+    measured = questions(split, test, about=about)
+    samples = question_set(measured, words)
+    return Sets(
+        question_set(questions("train", train, seed, about=about), words),
+        choose=samples if split == "validation" else None,
+        test=samples if split == "test" else None,
+        further={"exchanged": question_set(measured, words, exchanged(measured.sentences))},
+        unit="questions",
+        guess=measured.guess,
+    )
+
+
+def question_set(asked: Questions, tokenizer: Tokenizer, sentences: Sequence[str] | None = None) -> TensorDataset:
+    """Samples (objects, present, ids, mask of the words, answer); `sentences` replace the questions' own."""
+    objects, present, answer = asked.tensors()
+    ids, mask = tokenizer(asked.sentences if sentences is None else sentences, LENGTH)
+    longest = int(mask.sum(dim=1).max())  # padding that no sentence needs would only cost time
+    return TensorDataset(objects, present, ids[:, :longest], mask[:, :longest], answer)
 
 
 # --- scenes

@@ -86,6 +86,18 @@ class TranslationSize:
     epochs: int
 
 
+@dataclass(frozen=True)
+class ObjectSize:
+    """LAVT over objects, and how long it is trained."""
+
+    width: int
+    depth: int
+    heads: int
+    questions: int
+    epochs: int
+    test_questions: int = 2000
+
+
 FASHION_SIZES = SizeTable(
     "FASHION_SIZES",
     ci=FashionSize(width=64, depth=4, heads=4, epochs=10, full_epochs=0, steps=1000, cnn_width=40),
@@ -193,4 +205,11 @@ TRANSLATION_SIZES = SizeTable(
     ci=TranslationSize(width=64, depth=2, heads=4, hidden=128, pairs=80_000, epochs=3),
     cpu=TranslationSize(width=96, depth=3, heads=4, hidden=192, pairs=120_000, epochs=4),
     gpu=TranslationSize(width=192, depth=4, heads=8, hidden=512, pairs=400_000, epochs=10),
+)
+
+OBJECT_SIZES = SizeTable(
+    "OBJECT_SIZES",
+    ci=ObjectSize(width=64, depth=1, heads=4, questions=16_000, epochs=8),
+    cpu=ObjectSize(width=64, depth=1, heads=4, questions=40_000, epochs=10),
+    gpu=ObjectSize(width=128, depth=3, heads=8, questions=200_000, epochs=20),
 )
