@@ -7,6 +7,7 @@ import torch
 from matplotlib.colors import to_hex
 
 from xattn_edu import plots
+from xattn_edu.data.scenes.sprites import TINTS
 
 
 @pytest.fixture(autouse=True)
@@ -305,6 +306,8 @@ def test_lines_of_equal_products_are_straight_and_their_labels_parallel():
         lambda ax: plots.seed_bars({"a": [1, 2]}, ax=ax),
         lambda ax: plots.signed_map(WEIGHTS, ax=ax),
         lambda ax: plots.pwam_diagram(ax=ax),
+        lambda ax: plots.score_bars({"a": 0.5}, ax=ax),
+        lambda ax: plots.pixels_and_words(WEIGHTS, WEIGHTS, WEIGHTS, "ab", ax=ax),
         lambda ax: plots.queries_against_keys({"a": (1, 2)}, products={10: 2}, ax=ax),
     ],
 )
@@ -423,7 +426,18 @@ def test_a_prediction_is_painted_and_the_truth_is_an_outline():
     ax = drawn(plots.referent(SCENE, INSIDE, predicted=predicted))
     shown = np.asarray(ax.images[0].get_array())
     np.testing.assert_allclose(shown[~predicted], 0.75 * SCENE[~predicted])
-    assert (shown[predicted][:, 0] > 0.69).all() and ax.collections
+    np.testing.assert_allclose(shown[predicted], 0.2 * SCENE[predicted] + 0.8 * np.array([1, 0, 1]))
+    assert ax.collections
+
+
+def test_paint_is_like_no_colour_of_an_object():
+    colours = (TINTS / 255)[None]  # one row of pixels, a pixel a colour
+    painted, bare = (
+        np.asarray(plots.referent(colours, predicted=np.full((1, len(TINTS)), on)).images[0].get_array())[0]
+        for on in (True, False)
+    )
+    apart = np.linalg.norm(painted[:, None] - bare, axis=2)
+    assert apart.min() > 0.35
 
 
 def test_a_grey_scene_and_a_referent_at_the_edge_are_drawn():
@@ -473,16 +487,25 @@ def test_a_map_of_zeros_is_white_all_over():
 
 def test_pwam_is_drawn_with_every_tensor_and_what_leads_to_it():
     ax = drawn(plots.pwam_diagram(title="a finding"))
-    boxes = {text.get_position(): text for text in ax.texts if text.get_text()}
-    joined = {
-        (boxes[arrow.xyann].get_text(), boxes[arrow.xy].get_text())
-        for arrow in ax.texts
-        if getattr(arrow, "arrowprops", None) and arrow.xyann in boxes
-    }
-    into = {end: {a for a, b in joined if b == end} for _, end in joined}
-    assert len(boxes) == 13 and len(joined) == 15 and ax.get_title("left") == "a finding"
-    assert into["softmax"] == {"$V_{iq}=w_{iq}(V_i)$", "$L_{ik}=w_{ik}(L)$"}
-    assert into["$G_i'$"] == {"softmax", "$L_{iv}=w_{iv}(L)$"}
-    assert into[r"$V_{im}\odot G_i$"] == {"$V_{im}=w_{im}(V_i)$", "$G_i=w_{iw}(G_i')$"}
+    boxes = {text.get_position(): text for text in ax.texts if text.get_bbox_patch() is not None}
+    arrows = [arrow for arrow in ax.texts if getattr(arrow, "arrowprops", None) and arrow.xyann in boxes]
+    joined = {(boxes[arrow.xyann].get_text(), boxes[arrow.xy].get_text(), arrow.xy) for arrow in arrows}
+    into = {(name, place): {a for a, _, at in joined if at == place} for _, name, place in joined}
+    by_name = {}
+    for (name, _), sources in into.items():
+        by_name.setdefault(name, []).append(sources)
+    assert len(boxes) == 16 and len(arrows) == 18 and ax.get_title("left") == "a finding"
+    softmax = next(sources for name, sources in by_name.items() if "softmax" in name)[0]
+    assert softmax == {"$V_{iq}$: $w_{iq}$, norm", "$L_{ik}$: $w_{ik}$"}
+    assert any("softmax" in source for source in by_name["$G_i'$"][0]) and len(by_name["$G_i'$"][0]) == 2
+    product, gated = sorted(by_name[r"$\times$"], key=lambda sources: "gate" in sources)
+    assert product == {"$V_{im}$: $w_{im}$, GELU", "$G_i$: $w_{iw}$, norm"}
+    assert gated == {"gate", "$F_i$: $w_{io}$, GELU"} and by_name["$E_i$"] == [{"+"}]
     colours = {text.get_text(): to_hex(text.get_bbox_patch().get_facecolor()) for text in boxes.values()}
     assert (colours["$V_i$"], colours["$L$"]) == (plots.QUERY.lower(), plots.KEY.lower())
+
+
+def test_pwam_has_shapes_on_its_arrows():
+    words = [text.get_text() for text in drawn(plots.pwam_diagram()).texts]
+    assert words.count(r"$N\times T$") == 1 and words.count(r"$T\times C_i$") == 2
+    assert any(r"\sqrt{C_i}" in text for text in words)

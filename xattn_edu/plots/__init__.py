@@ -6,6 +6,20 @@ which colour-blind readers can distinguish. Weights run from white (0) to dark b
 
 from xattn_edu.plots.charts import learning_curves, seed_bars
 from xattn_edu.plots.choices import queries_against_keys
+from xattn_edu.plots.lesson_10 import fusion_paradigms, grouped_bars, masked_words, scene_rows, who_attends, window_grid
+from xattn_edu.plots.lesson_11 import dots_by_group, pixels_and_words, score_bars, word_maps
+from xattn_edu.plots.lesson_12 import lavt_diagram, leads, stage_maps
+from xattn_edu.plots.lesson_13 import (
+    Step,
+    attention_lanes,
+    dependence_tables,
+    objects_and_words,
+    paired_leads,
+    query_key_graph,
+    scores_by_size,
+    value_mixes,
+)
+from xattn_edu.plots.objects import leads_of_pathway, object_finder_diagram, object_scene
 from xattn_edu.plots.referring import pwam_diagram, referent
 from xattn_edu.plots.style import (
     CYCLE,
@@ -40,21 +54,45 @@ __all__ = [
     "QUERY",
     "SKY",
     "STYLE",
+    "Step",
     "VALUE",
     "WEIGHTS",
     "alignment",
     "attention_heatmap",
+    "attention_lanes",
     "attention_over_image",
     "attention_rollout",
+    "dependence_tables",
+    "dots_by_group",
     "fusion_diagram",
+    "fusion_paradigms",
+    "grouped_bars",
     "headline",
+    "lavt_diagram",
+    "leads",
+    "leads_of_pathway",
     "learning_curves",
+    "masked_words",
+    "object_finder_diagram",
+    "object_scene",
+    "objects_and_words",
+    "paired_leads",
     "patch_grid",
+    "pixels_and_words",
     "pwam_diagram",
     "queries_against_keys",
+    "query_key_graph",
     "referent",
+    "scene_rows",
+    "score_bars",
+    "scores_by_size",
     "seed_bars",
     "signed_map",
+    "stage_maps",
     "use_style",
+    "value_mixes",
+    "who_attends",
+    "window_grid",
+    "word_maps",
     "word_shares",
 ]
