@@ -92,6 +92,43 @@ def mean_of_pixels(predicted, target):
     return tuple(pixels.mean() for pixels in each)
 
 
+def offsets(window):
+    """By how many rows, and columns, each query (first axis) lies below, and right of, each key."""
+    place = torch.arange(window**2)
+    return [axis[:, None] - axis for axis in (place // window, place % window)]
+
+
+def bias(table, window):
+    """The right answer."""
+    down, right = offsets(window)
+    return table[down + window - 1, right + window - 1].permute(2, 0, 1)
+
+
+def bias_of_negative_indices(table, window):
+    down, right = offsets(window)
+    return table[down, right].permute(2, 0, 1)
+
+
+def bias_of_distances(table, window):
+    down, right = offsets(window)
+    return table[down.abs() + window - 1, right.abs() + window - 1].permute(2, 0, 1)
+
+
+def bias_of_rows(table, window):
+    return table[offsets(window)[0] + window - 1, window - 1].permute(2, 0, 1)
+
+
+def bias_of_columns_first(table, window):
+    """Tokens numbered down the columns instead of along the rows."""
+    order = torch.arange(window**2).view(window, window).T.flatten()
+    return bias(table, window)[:, order][:, :, order]
+
+
+def bias_of_keys(table, window):
+    key = torch.arange(window**2)
+    return table[key // window, key % window].T[:, None].expand(-1, window**2, -1)
+
+
 def attended(layer, maps, words, mask):
     """The right answer, but for the mask, which has three axes or is None."""
     output, weights = layer(maps.flatten(2).transpose(1, 2), words, mask, return_weights=True)
@@ -145,6 +182,19 @@ WRONG = {
         "overall IoU alone": Named("return two numbers", lambda p, t: ious(p, t)[0]),
         "mean of pixels": mean_of_pixels,
         "nothing": Named("return two numbers", lambda p, t: None),
+    },
+    "window_bias": {
+        "key minus query": Named("not the reverse", lambda t, w: bias(t, w).mT),
+        "columns, then rows": Named("Rows come first", lambda t, w: bias(t.transpose(0, 1), w)),
+        "negative indices": Named("add window - 1", bias_of_negative_indices),
+        "distances": Named("sign of an offset", bias_of_distances),
+        "the key's place": Named("key's place alone", bias_of_keys),
+        "heads last": Named("put the heads first", lambda t, w: bias(t, w).permute(1, 2, 0)),
+        "tokens down the columns": Named("Rows come first", bias_of_columns_first),
+        "row offsets alone": bias_of_rows,
+        "the first head alone": lambda t, w: bias(t, w)[:1].expand(t.shape[2], -1, -1),
+        "exponentials": lambda t, w: bias(t, w).exp(),
+        "nothing": Named("returns None", lambda t, w: None),
     },
     "pixels_ask_words": {
         "no mask": Named("mask is missing", lambda f, m, w, k: attended(f, m, w, None)),

@@ -1,11 +1,15 @@
 """Wrong answers to the exercises of lesson 12, LAVT, and right ones written in other ways."""
 
+from math import ceil
+from statistics import NormalDist
+
 import numpy as np
 import torch
 from helpers.exercises import Named, accepted, covers, named, refused
 from torch.nn import functional as F
 
-from xattn_edu.measure.intervals import mean_interval
+from xattn_edu.measure.intervals import mean_interval, student_t
+from xattn_edu.measure.intervals import seeds_needed as exactly
 
 
 def returning(outputs):
@@ -99,6 +103,25 @@ def both_halves_added(a, b):
     return leads(a, b).mean(), sum(halves)
 
 
+def seeds_needed(deviation, difference, power=0.8, level=0.95, quantile=student_t, ddof=1, draws=10_000):
+    """The right answer, by chance."""
+    generator = np.random.default_rng(0)
+    for seeds in range(2, 200):
+        values = generator.normal(difference, deviation, (draws, seeds))
+        half = quantile(level, seeds - 1) * values.std(axis=1, ddof=ddof) / seeds**0.5
+        if (abs(values.mean(axis=1)) > half).mean() >= power:
+            return seeds
+
+
+def by_a_normal(deviation, difference, power, level):
+    z = NormalDist().inv_cdf
+    return ceil(((z(0.5 + level / 2) + z(power)) * deviation / difference) ** 2)
+
+
+def narrow_enough(deviation, difference, power, level):
+    return next(n for n in range(2, 200) if student_t(level, n - 1) * deviation / n**0.5 <= difference)
+
+
 WRONG = {
     "lavt_stage": {
         "gated F to the decoder": Named("gate is only for", returning(lambda norm, v, f, e: (norm(e - v), e))),
@@ -144,6 +167,21 @@ WRONG = {
         "the mean alone": Named("return two values", lambda a, b: leads(a, b).mean()),
         "nothing": Named("returns None", lambda a, b: None),
     },
+    "seeds_needed": {
+        "a normal distribution": Named("Student's t", by_a_normal),
+        "one-sided": Named("one-sided", lambda s, d, p, l: exactly(s, d, p, 2 * l - 1)),
+        "two groups": Named("paired", lambda s, d, p, l: exactly(2**0.5 * s, d, p, l)),
+        "rounded down": Named("One seed more", lambda s, d, p, l: exactly(s, d, p, l) - 1),
+        "narrow enough": Named("half of all cases", narrow_enough),
+        "power 0.8 always": Named("power that is given", lambda s, d, p, l: exactly(s, d, level=l)),
+        "level 0.95 always": Named("level that is given", lambda s, d, p, l: exactly(s, d, p)),
+        "not whole": Named("whole", lambda s, d, p, l: exactly(s, d, p, l) - 0.5),
+        "one too many": lambda s, d, p, l: exactly(s, d, p, l) + 1,
+        "variance by n": lambda *a: seeds_needed(*a, ddof=0),
+        "1.96": lambda *a: seeds_needed(*a, quantile=lambda level, degrees: 1.96),
+        "the variance for the deviation": lambda s, d, p, l: exactly(s**2, d, p, l),
+        "nothing": Named("returns None", lambda *a: None),
+    },
 }
 RIGHT = {
     "lavt_stage": {"another way": lavt_stage, "computed twice": computed_twice},
@@ -151,6 +189,12 @@ RIGHT = {
     "paired_lead": {
         "by a table of t": paired_lead,
         "by the library": lambda a, b: tuple(mean_interval(a[s] - b[s] for s in {*a} & {*b})),
+    },
+    "seeds_needed": {
+        "by chance": seeds_needed,
+        "by the library": exactly,
+        "as a float": lambda *a: float(exactly(*a)),
+        "as NumPy's": lambda *a: np.int64(exactly(*a)),
     },
 }
 

@@ -9,6 +9,7 @@ from xattn_edu.measure.published import (
     CROSSVIT_MODELS,
     CROSSVIT_TRANSFORMERS,
     LAVT_ABLATION,
+    LAVT_METRICS,
     LAVT_RESULTS,
     VIT_PATCH_SIZES,
 )
@@ -227,6 +228,14 @@ def test_the_full_model_of_the_ablation_is_the_one_of_table_1():
 
 
 def test_lavts_notes_say_what_is_not_like_for_like():
-    for words in ("65.65", "mean IoU", "0.35", "another image encoder", "UMD", "Google"):
+    for words in ("65.65", "62.44", "mean IoU", "0.35", "another image encoder", "UMD", "Google"):
         assert words in LAVT_RESULTS.note
     assert "RefCOCO val" in LAVT_ABLATION.note
+
+
+def test_the_kinds_of_metric_are_those_of_rows_that_table_1_has():
+    assert set(LAVT_METRICS) <= set(LAVT_RESULTS.rows)
+    assert {name for name, kind in LAVT_METRICS.items() if kind == "mean IoU"} == {"VLT", "MCN"}
+    assert {name for name, kind in LAVT_METRICS.items() if kind == "not verified"} == {"CGAN", "LTS"}
+    for name, kind in LAVT_METRICS.items():  # the note names the score of each mean IoU
+        assert kind != "mean IoU" or str(LAVT_RESULTS.rows[name]["RefCOCO val"]) in LAVT_RESULTS.note

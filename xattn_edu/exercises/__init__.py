@@ -13,9 +13,9 @@ from xattn_edu.exercises.lesson_06 import quadratic_share, rollout
 from xattn_edu.exercises.lesson_07 import class_token_attention, folded_attention, fusion_macs
 from xattn_edu.exercises.lesson_08 import class_token_fusion, pairwise_sum
 from xattn_edu.exercises.lesson_09 import crossvit_macs, intensity, pareto_frontier
-from xattn_edu.exercises.lesson_10 import overall_and_mean_iou, pixels_ask_words, word_pieces
+from xattn_edu.exercises.lesson_10 import overall_and_mean_iou, pixels_ask_words, window_bias, word_pieces
 from xattn_edu.exercises.lesson_11 import gated, gather_words, norm_over_pixels
-from xattn_edu.exercises.lesson_12 import join_levels, lavt_stage, paired_lead
+from xattn_edu.exercises.lesson_12 import join_levels, lavt_stage, paired_lead, seeds_needed
 from xattn_edu.exercises.lesson_13 import cross_attention_macs, look_up, own_cross_attention
 
 __all__ = [
@@ -50,10 +50,12 @@ __all__ = [
     "product_macs",
     "quadratic_share",
     "rollout",
+    "seeds_needed",
     "stable_softmax",
     "three_masks",
     "token_mixing",
     "vit_parameters",
+    "window_bias",
     "window_mask",
     "word_pieces",
 ]

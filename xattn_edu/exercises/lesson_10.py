@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from xattn_edu.exercises.checking import Answer, Wrong, compare, exercise, known_cause, refuse_none
 from xattn_edu.models.attention import MultiHeadAttention
+from xattn_edu.models.swin import relative_index
 
 _VOCABULARY = frozenset(
     "play ##ing ##ground ##er un ##play ##able red ##r ##e ##d r e a".split()
@@ -107,6 +108,45 @@ def _iou_causes(intersection: Tensor, union: Tensor, areas: Tensor) -> dict[str,
         "Two empty masks count as IoU 0; they are not left out.": (overall, empty_left_out),
         "The overall IoU adds up all intersections and all unions before it divides.": (mean, mean),
         "The mean IoU divides for each expression, and then takes the mean.": (overall, overall),
+    }
+
+
+@exercise
+def window_bias(answer: Answer) -> str:
+    """window_bias(table, window): Swin's B (head, query, key) from a table (row offset, column offset, head)."""
+    for window, heads in ((2, 1), (3, 2), (4, 3)):
+        torch.manual_seed(window)
+        table = torch.randn(2 * window - 1, 2 * window - 1, heads, dtype=torch.double)
+        expected = table.flatten(0, 1)[relative_index(window, table.device)].permute(2, 0, 1)
+        given = answer(table.clone(), window)
+        if isinstance(given, Tensor) and given.shape == (window**2, window**2, heads):
+            raise Wrong(
+                f"window {window}: expected (head, query, key), given {tuple(given.shape)}: put the heads first"
+            )
+        compare(given, expected, f"window {window}, heads: {heads}", _bias_causes(table, window, expected))
+    return "right: one learned number for each offset and head"
+
+
+def _bias_causes(table: Tensor, window: int, expected: Tensor) -> dict[str, Tensor]:
+    place, last = torch.arange(window**2), window - 1
+    row, column = place // window, place % window
+    down, right = (axis[:, None] - axis for axis in (row, column))  # the query's place minus the key's
+
+    def look_up(rows: Tensor, columns: Tensor) -> Tensor:
+        return table[rows, columns].permute(2, 0, 1)
+
+    return {
+        "An offset is the query's place minus the key's, not the reverse.": expected.mT,
+        "Rows come first: tokens are numbered row by row, and the table's first axis is the row offset.": look_up(
+            right + last, down + last
+        ),
+        "Offsets start at 1 - window and indices at 0: add window - 1.": look_up(down, right),
+        "The sign of an offset counts: keys to the left and to the right have two entries.": look_up(
+            down.abs() + last, right.abs() + last
+        ),
+        "B depends on the offset between query and key, not on the key's place alone.": look_up(
+            row.expand(window**2, -1), column.expand(window**2, -1)
+        ),
     }
 
 

@@ -1,13 +1,17 @@
 """Checks of the exercises in lesson 12, LAVT."""
 
+from itertools import count
+from math import ceil
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xattn_edu.exercises.checking import Answer, Wrong, compare, exercise, known_cause, two
-from xattn_edu.measure.intervals import mean_interval
+from xattn_edu.exercises.checking import Answer, Wrong, compare, exercise, known_cause, refuse_none, two
+from xattn_edu.measure import intervals
+from xattn_edu.measure.intervals import mean_interval, student_t
 from xattn_edu.models.pwam import LanguagePathway, PixelWordAttention
 
 
@@ -145,4 +149,48 @@ def _lead_causes(a: dict[int, float], b: dict[int, float], mean: float, half: fl
         ),
         "The interval is that of a alone, not of the differences.": (mean, side_a.half),
         "The mean is that of all seeds, not of those that both have.": (side_a.mean - side_b.mean, half),
+    }
+
+
+# (deviation, difference, power, level). The right number of seeds exceeds the power by 0.016 or more; one seed fewer
+# misses it by as much. So 10,000 draws for each number of seeds give the same answer as the exact distribution.
+_EXPERIMENTS = ((2.75, 2.5, 0.8, 0.95), (0.7, 1.0, 0.9, 0.95), (3.0, 5.0, 0.8, 0.99), (0.8, 1.0, 0.7, 0.9))
+
+
+@exercise
+def seeds_needed(answer: Answer) -> str:
+    """seeds_needed(deviation, difference, power, level): the fewest seeds that show a difference with this power."""
+    for deviation, difference, power, level in _EXPERIMENTS:
+        expected = intervals.seeds_needed(deviation, difference, power, level)
+        given = answer(deviation, difference, power, level)
+        refuse_none(given)
+        if float(given) != int(given):
+            raise Wrong(f"given {float(given):.2f}: a number of seeds is whole, and the next lower one is too few")
+        where = f"deviation {deviation}, difference {difference}, power {power}, level {level}"
+        compare(int(given), expected, where, _seeds_causes(deviation, difference, power, level))
+    return "right: few more than a normal distribution would say, because few seeds estimate the spread badly"
+
+
+def _seeds_causes(deviation: float, difference: float, power: float, level: float) -> dict[str, int]:
+    exact, normal = intervals.seeds_needed, NormalDist().inv_cdf
+    with_normal = ((normal(0.5 + level / 2) + normal(power)) * deviation / difference) ** 2
+    as_wide = (n for n in count(2) if student_t(level, n - 1) * deviation / n**0.5 <= difference)
+    return {
+        "The power that is given makes no difference to your number: is it 0.8 always?": exact(
+            deviation, difference, level=level
+        ),
+        "The level that is given makes no difference to your number: is it 0.95 always?": exact(
+            deviation, difference, power
+        ),
+        "That is by a normal distribution; an interval from few seeds needs Student's t.": ceil(with_normal),
+        "That is a one-sided test; an interval leaves out as much on either side.": exact(
+            deviation, difference, power, 2 * level - 1
+        ),
+        "That is for two groups with seeds of their own; here the leads are paired, and have one deviation.": exact(
+            2**0.5 * deviation, difference, power, level
+        ),
+        "One seed more: with so many the power is still too low.": exact(deviation, difference, power, level) - 1,
+        "The interval is then narrow enough on average, so it leaves 0 out in only about half of all cases.": next(
+            as_wide
+        ),
     }

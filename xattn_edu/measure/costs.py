@@ -82,10 +82,10 @@ def count(model: nn.Module, *example_inputs: Tensor, depth: int = 1) -> Costs:
     total, attention = _macs(flops.get("Global", {}))
 
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}  # a shared one stands here once
-    parts: dict[str, Part] = {}
+    modules, parts = dict(shadow.named_modules()), {}
     for part in _names(model, depth):
         parameters = sum(size for name, size in sizes.items() if name == part or name.startswith(part + "."))
-        macs, products = _macs_of(shadow, part, flops)
+        macs, products = _macs_of(modules, part, flops)
         if parameters or macs:
             parts[part] = Part(parameters, macs, products)
     rest = total - sum(part.macs for part in parts.values())
@@ -245,12 +245,15 @@ def _names(model: nn.Module, depth: int) -> list[str]:
     return walk(model, "", 0)
 
 
-def _macs_of(model: nn.Module, name: str, flops: dict[str, dict]) -> tuple[int, int]:
-    """(all, attention products) of one part; a container that is never called itself (ModuleList) is its children."""
-    key = f"{type(model).__name__}.{name}"
-    if key in flops or name not in (modules := dict(model.named_modules())):
+def _macs_of(modules: dict[str, nn.Module], name: str, flops: dict[str, dict]) -> tuple[int, int]:
+    """(all, attention products) of one part; a container that is never called itself (ModuleList) is its children.
+
+    The modules are the model's, by name; the model itself is "".
+    """
+    key = f"{type(modules['']).__name__}.{name}"
+    if key in flops or name not in modules:
         return _macs(flops.get(key, {}))
-    inner = [_macs_of(model, _join(name, child), flops) for child, _ in modules[name].named_children()]
+    inner = [_macs_of(modules, _join(name, child), flops) for child, _ in modules[name].named_children()]
     return sum(macs for macs, _ in inner), sum(products for _, products in inner)
 
 
