@@ -8,7 +8,8 @@ sign is a count and must be equal. NaN and infinity are words. How many blanks s
 A cell that prints the results of a training may have a tag such as `numbers-within-0.05`: there, decimals and
 percentages may differ by 0.05 (as printed: 0.5 % and 0.45 %), words and counts not at all.
 
-Notebooks run first and count as slow: they take longest, and the short files then keep both workers busy to the end.
+Notebooks run first and count as slow: they take longest. Files with slow tests follow, and the short files then keep
+both workers busy to the end.
 
 All outputs must be there, in order. A figure counts by its presence and size, not by its pixels. Widgets, such as
 progress bars, are left out, as they are in the stored outputs. No wait is shorter than a cell's time limit.
@@ -171,4 +172,5 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if isinstance(item, Cell):
             item.add_marker("slow")
-    items.sort(key=lambda item: not isinstance(item, Cell))
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (not isinstance(item, Cell), item.path not in slow))

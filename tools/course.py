@@ -193,6 +193,8 @@ def python_of(venv):
 
 def pip(step, *arguments, venv=VENV):
     command = (str(python_of(venv)), "-m", "pip", "install", "--no-input", "--disable-pip-version-check")
+    # Python compiles a module when it is first imported, and few of them ever are: that takes a minute off.
+    command += ("--no-compile",)
     logged(step, *command, *arguments, venv=venv)
 
 

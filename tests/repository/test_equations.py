@@ -62,7 +62,7 @@ def test_equations_that_are_taught_are_in_it(surname, year, numbers, module, row
         ("Yang", "section 3.3", "models/pwam", "LanguagePathway"),
         ("Yang", "section 3.4", "models/lavt", "MaskDecoder"),
         ("Efron", "chapter 13", "measure/overlaps", "Overlaps.interval"),
-        ("Abramowitz", "formulas 26.7.3 and 26.7.4", "measure/intervals", "_student_t"),
+        ("Abramowitz", "formulas 26.7.3 and 26.7.4", "measure/intervals", "student_t"),
     ],
 )
 def test_places_without_an_equation_are_in_it(surname, place, module, name, rows):

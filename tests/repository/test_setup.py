@@ -277,13 +277,16 @@ def test_make_without_python(clone, tmp_path):
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash here")
 @pytest.mark.parametrize("broken", ["test", "parity", "neither"])
 def test_the_continuous_integration_runs_both_and_fails_with_either(tmp_path, broken):
-    for name, words in (("make", f'echo "$1"; test "$1" != {broken}'), ("chromium", "")):
+    calls = tmp_path / "calls"
+    for name, words in (("make", f'echo "$*" >>"{calls}"; echo "$1"; test "$1" != {broken}'), ("chromium", "")):
         (tmp_path / name).write_text(f"#!/bin/sh\n{words}\n")
         (tmp_path / name).chmod(0o755)
     variables = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run(["bash", ".ci/run"], cwd=ROOT, env=variables, capture_output=True, text=True)
     assert done.stdout.split() == ["test", "parity"]
     assert (done.returncode == 0) == (broken == "neither")
+    *meanwhile, last = calls.read_text().splitlines()  # the environment of `make parity` is made during `make test`
+    assert sorted(meanwhile) == ["parity ARGS=--collect-only", "test"] and last == "parity"
 
 
 # JupyterLab
