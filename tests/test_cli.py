@@ -205,7 +205,7 @@ def test_convert_refer_keeps_raw_and_says_when_there_is_none(tmp_path, capsys):
     ("arguments", "named"),
     [
         (["refcoco", "umd"], "refcoco is split by unc or google, given 'umd'"),
-        (["coco", "unc"], "a dataset is one of"),
+        (["coco", "unc"], "dataset must be one of"),
         (["refcoco", "google"], "refs(google).p is missing"),
         (["refcoco", "unc"], "refs(unc).p: no pickle of plain data"),
     ],
@@ -319,11 +319,12 @@ def test_evaluate_lavt_reads_images_elsewhere_and_files_without_raw_with_sent(la
     small.write()
     command = ["evaluate", "lavt", *lavt, "--refcoco", str(small.root), "--no-check-counts"]
     assert main(command) == 1
-    assert "there is no folder" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "there is no folder" in error and "with --images DIR" in error
     command += ["--images", "elsewhere"]
     assert main(command) == 1
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "lack 'raw'" in error and "--sentences sent" in error
+    assert error.count("\n") == 1 and "lack 'raw'" in error and error.endswith("with --sentences sent\n")
     assert main([*command, "--sentences", "sent"]) == 0
     assert "differs from the published evaluation in sentences, image_size" in capsys.readouterr().out
 
@@ -333,7 +334,7 @@ def test_evaluate_lavt_refuses_a_split_that_is_not_whole(lavt, tmp_path, capsys,
     root = str(miniature(tmp_path / "data").root)
     assert main(["evaluate", "lavt", *lavt, "--refcoco", root]) == 1
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "published were 3,811" in error and "--no-check-counts" in error
+    assert error.count("\n") == 1 and "published were 3,811" in error and "with --no-check-counts" in error
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
@@ -349,7 +350,8 @@ def test_segment_draws_a_picture_and_says_what_it_could_not_read(lavt, tmp_path,
     assert before.startswith(b"\x89PNG")
     assert main(command) == 1
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "street_segmented.png is there already" in error and "--force" in error
+    assert error.count("\n") == 1 and error.endswith("with --force\n")
+    assert "street_segmented.png is there already" in error
     assert main([*command, "--force", "--stage", "1"]) == 0
     assert (tmp_path / "street_segmented.png").read_bytes() != before
 

@@ -109,7 +109,7 @@ def test_folders_in_errors_lose_their_names(message, shown):
 @pytest.mark.parametrize(
     "error", [ImportError(f"{HOME}/ada/x.so: undefined symbol"), OSError("WinError 126"), RuntimeError("no")]
 )
-def test_a_broken_library_is_named_with_its_remedy(broken, error):
+def test_a_broken_library_is_named_with_its_fix(broken, error):
     broken("pycocotools", error)
     text, works = doctor.report()
     line = lines_of(text)["libraries"]

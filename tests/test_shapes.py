@@ -1,6 +1,7 @@
 """Shape annotations: what they catch, what the error says, how they are switched."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -11,8 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from xattn_edu import ShapeError, check_shapes
-from xattn_edu.shapes import real_number, shaped, whole_number
+from xattn_edu import ShapeError, check_shapes, shapes
+from xattn_edu.shapes import check_choice, check_heads, real_number, shaped, whole_number
 
 
 @shaped
@@ -147,7 +148,88 @@ for value in (None, "", "0", "1"):
     assert done.stdout.split() == ["unchecked", "unchecked", "unchecked", "checked"]
 
 
-# --- numbers
+def test_a_wrong_call_after_right_ones_is_caught():
+    for _ in range(3):
+        similarity(torch.ones(4, 8), torch.ones(5, 8))
+    with pytest.raises(ShapeError, match="'dim' is 7 here but 8 in query"):
+        similarity(torch.ones(4, 8), torch.ones(5, 7))
+    with pytest.raises(TypeError, match="query"):
+        similarity(torch.ones(4, 8, dtype=torch.int64), torch.ones(5, 8))
+    with pytest.raises(TypeError, match="key"):
+        similarity(torch.ones(4, 8), torch.ones(5, 8).numpy())
+
+
+def test_a_wrong_result_after_right_ones_is_caught():
+    class Layer(torch.nn.Module):
+        transposes = True
+
+        @shaped
+        def forward(self, tokens: Float[Tensor, "token dim"], scale: int = 1) -> Float[Tensor, "dim token"]:
+            return tokens.mT if self.transposes else tokens
+
+    layer, tokens = Layer(), torch.ones(2, 3)
+    assert layer(tokens).shape == layer(tokens).shape == (3, 2)
+    layer.transposes = False  # nothing of this is seen in the arguments
+    for _ in range(2):
+        with pytest.raises(TypeError, match=r"(?s)return value .*Layer\.forward.*f32\[2,3\].*dim token"):
+            layer(tokens)
+    layer.transposes = True
+    assert layer(tokens).shape == (3, 2)
+    with pytest.raises(TypeError, match="scale"):
+        layer(tokens, 1.0)
+
+
+def test_what_was_right_is_not_checked_again(monkeypatch):
+    @shaped
+    def f(a: Float[Tensor, "n"], b: list[Float[Tensor, "n"]], c: float = 0.0) -> dict[str, Float[Tensor, "n"]]:
+        return {"sum": a + sum(b) + c}
+
+    n, m = torch.ones(2), torch.ones(3)
+    for a, c in ((n, 0.0), (m, 0.0), (n, 1.0)):
+        f(a, [a, a], c=c)
+    monkeypatch.setattr(shapes, "_checked", None)
+    for a, c in ((n, 0.0), (m, 0.0), (n, 1.0)):
+        assert f(a, [a, a], c=c)["sum"].tolist() == [3.0 + c] * len(a)
+    for other in ((n, [n, m]), (n, [n]), (n, (n, n)), (n, [n, n], True)):
+        with pytest.raises(TypeError, match="'NoneType' object is not callable"):
+            f(*other)
+
+
+def test_long_lists_are_checked_each_time_and_not_kept():
+    sentences = ["a sentence"] * (shapes.LONGEST + 1)
+    assert shapes._form((sentences,)) is None and shapes._form((sentences[1:],)) is not None
+
+    @shaped
+    def f(texts: list[str]) -> Float[Tensor, "text"]:
+        return torch.ones(len(texts))
+
+    assert len(f(sentences)) == len(f(sentences)) == len(sentences)
+    with pytest.raises(TypeError, match="texts"):
+        f([*range(len(sentences))])
+
+
+# --- names, heads and numbers
+
+
+def test_a_choice_is_one_of_the_names():
+    for name in ("sum", "mean"):
+        check_choice("reduction", name, {"sum": 1, "mean": 2})
+    for wrong in ("Sum", "", None, 1, ["sum"]):
+        with pytest.raises(ValueError, match=f"^reduction must be one of sum, mean, given {re.escape(repr(wrong))}$"):
+            check_choice("reduction", wrong, {"sum": 1, "mean": 2})
+
+
+def test_a_width_is_cut_into_heads_of_one_size():
+    for heads in (1, 2, 8):
+        check_heads(8, heads)
+    for width, heads in ((8, 3), (8, 16), (8, 0), (8, -2), (0, 1), (-8, 2)):
+        with pytest.raises(ValueError, match=f"width {width}, heads {heads}$"):
+            check_heads(width, heads)
+
+
+def test_the_bounds_of_a_whole_number_belong_to_it():
+    assert [whole_number("seed", given, 0, 9) for given in (0, 9)] == [0, 9]
+    assert [whole_number("seed", given) for given in (-5, 2**70)] == [-5, 2**70]
 
 
 @pytest.mark.parametrize("given", [3, np.int64(3), np.uint8(3), np.array(3), torch.tensor(3), torch.tensor(3).int()])

@@ -16,6 +16,14 @@ from xattn_edu.measure import tables
 from xattn_edu.measure.intervals import mean_interval
 from xattn_edu.measure.recount import Row
 
+# What an error of the library calls an argument, and what the command line calls it.
+FLAGS = {
+    "check_counts=False": "--no-check-counts",
+    "sentences='sent'": "--sentences sent",
+    "force=True": "--force",
+    "images=...": "--images DIR",
+}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit status is 0, 1 for an error (one line on stderr), 2 for bad usage, 130 when interrupted."""
@@ -23,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.run(options)
     except (ValueError, OSError, FloatingPointError, ModuleNotFoundError) as error:
-        print(f"xattn: {error}", file=sys.stderr)
+        print(f"xattn: {_with_flags(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("xattn: interrupted; the same command continues where it stopped", file=sys.stderr)
@@ -316,6 +324,12 @@ def _segment(options: argparse.Namespace) -> int:
         print(f"xattn: {remark}", file=sys.stderr)
     print(f"{out}: {share:.1%} of the image" if share else f"{out}: nothing was found")
     return 0
+
+
+def _with_flags(words: str) -> str:
+    for argument, flag in FLAGS.items():
+        words = words.replace(argument, flag)
+    return words
 
 
 def _table_line(row: Row) -> str:

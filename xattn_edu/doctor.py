@@ -84,9 +84,9 @@ def _version() -> str:
 def _python() -> str:
     environment = "a virtual environment" if sys.prefix != sys.base_prefix else "no virtual environment"
     suits = _project().get("requires-python", "")
-    remedy = "" if _fits(platform.python_version(), suits) else f" (needs {suits}: make lab PYTHON=python3.12)"
+    fix = "" if _fits(platform.python_version(), suits) else f" (needs {suits}: make lab PYTHON=python3.12)"
     release = "" if platform.system() == "Linux" else f" {platform.release()}"  # on Linux whoever built it names it
-    return f"{platform.python_version()}{remedy} in {environment}, {platform.system()}{release} {platform.machine()}"
+    return f"{platform.python_version()}{fix} in {environment}, {platform.system()}{release} {platform.machine()}"
 
 
 def _machine() -> str:
@@ -111,10 +111,10 @@ def _torch() -> str:
     if (ones @ ones).sum().item() != 8:
         raise RuntimeError(f"a matrix product on {device} is wrong")
     needs = dict(_requirements("")).get("torch", "")
-    remedy = "" if _fits(torch.__version__, needs) else f" (needs {needs}: {SETUP})"
+    fix = "" if _fits(torch.__version__, needs) else f" (needs {needs}: {SETUP})"
     card = _described().get("gpu", "no CUDA card" if device.type == "cpu" else "")
     threads = torch.get_num_threads()
-    parts = [f"{torch.__version__}{remedy}", f"device {device}", card, f"{threads} thread{'s' * (threads > 1)}"]
+    parts = [f"{torch.__version__}{fix}", f"device {device}", card, f"{threads} thread{'s' * (threads > 1)}"]
     return ", ".join(filter(None, parts))
 
 
@@ -148,9 +148,9 @@ def _extras() -> str:
     for extra in sorted(_project().get("optional-dependencies", {})):
         names = [name for name, _ in _requirements(extra)]
         missing = [name for name in names if not _installed(name)]
-        remedy = f'pip install -e ".[{extra}]"' if extra == "instructor" else SETUP
+        fix = f'pip install -e ".[{extra}]"' if extra == "instructor" else SETUP
         shown = "nothing of it" if len(missing) == len(names) else f"all but {', '.join(missing)}"
-        texts.append(f"{extra} {f'{shown} ({remedy})' if missing else 'complete'}")
+        texts.append(f"{extra} {f'{shown} ({fix})' if missing else 'complete'}")
     return "; ".join(texts) or "unknown: pyproject.toml is in the clone alone"
 
 

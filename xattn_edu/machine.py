@@ -9,6 +9,7 @@ import hashlib
 import os
 import platform
 import random
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,3 +134,12 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         model = names[0].strip() if names else model
     described = {"cpu": model, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "device": device.type}
     return described | ({"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {})
+
+
+def progress_bar(what: str, unit: str, done: int, count: int, show: bool) -> Any:
+    """tqdm's bar over `count` units, of which `done` are done, in notebooks and terminals; none in files and pipes."""
+    from tqdm.auto import tqdm
+
+    notebook = type(sys.stdout).__module__.startswith("ipykernel")
+    seen = notebook or sys.stderr.isatty()
+    return tqdm(total=count, initial=done, desc=what, unit=unit, disable=not (show and seen))

@@ -14,9 +14,14 @@ from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeVar
 
 import jaxtyping
+import torch
+from numpy import ndarray
+from torch import Tensor, nn
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+LONGEST = 64  # items of a list whose form is remembered
 
 _on = os.environ.get("XATTN_CHECK_SHAPES", "").lower() not in ("", "0", "false")
 
@@ -79,27 +84,60 @@ def shaped(function: Callable[P, R]) -> Callable[P, R]:
     A call raises ShapeError if an argument has the wrong shape; the message names the argument and the axis. For an
     argument of the wrong type and for a result of the wrong shape it raises jaxtyping's TypeCheckError, a TypeError.
     """
+    right: dict[Any, set[Any]] = {}  # the forms of arguments that were right, and of the results that were
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         if not _on:
             return function(*args, **kwargs)
-        try:
-            return _checked(function)(*args, **kwargs)
-        except jaxtyping.TypeCheckError as error:
-            disagreement = _explain(function, inspect.signature(function).bind(*args, **kwargs).arguments)
-            if disagreement is None:  # no argument has a wrong shape: keep the checker's own message
-                raise
-            raise ShapeError(disagreement) from error
+        # The same form has the same shapes: a check would find what it found before, and costs more than a small layer.
+        given = None if torch.compiler.is_compiling() else _form((args, kwargs))
+        if given not in right:
+            result = _checked(_checking(function), function, args, kwargs)
+        else:
+            result = function(*args, **kwargs)
+            if _form(result) not in right[given]:
+                _checked(_with_checks(functools.wraps(function)(lambda *_, **__: result)), function, args, kwargs)
+        if given is not None and (returned := _form(result)) is not None:
+            right.setdefault(given, set()).add(returned)
+        return result
 
     return call
 
 
-@functools.cache
-def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
+def _form(value: Any) -> Any:
+    """All that an annotation says something about: types, dtypes, shapes; None if `value` is of no kind known here."""
+    kind = type(value)
+    if kind in (Tensor, nn.Parameter, ndarray):
+        return kind, value.dtype, value.shape
+    if kind in (tuple, list, dict):
+        if len(value) > LONGEST:  # such as the sentences of a data set, which nothing should keep
+            return None
+        parts = tuple(map(_form, value.items() if kind is dict else value))
+        return None if None in parts else (kind, parts)
+    if kind in (bool, int, float, str, type(None)):
+        return kind, value
+    return kind if isinstance(value, nn.Module) else None
+
+
+def _with_checks(function: Callable[..., Any]) -> Callable[..., Any]:
     from beartype import beartype  # imported at the first check, since the import takes time
 
     return jaxtyping.jaxtyped(typechecker=beartype)(function)
+
+
+_checking = functools.cache(_with_checks)
+
+
+def _checked(checking: Callable[..., R], function: Callable[..., Any], args: Any, kwargs: Any) -> R:
+    """The result of a function with checks; an argument's wrong shape becomes a ShapeError."""
+    try:
+        return checking(*args, **kwargs)
+    except jaxtyping.TypeCheckError as error:
+        disagreement = _explain(function, inspect.signature(function).bind(*args, **kwargs).arguments)
+        if disagreement is None:  # no argument has a wrong shape: keep the checker's own message
+            raise
+        raise ShapeError(disagreement) from error
 
 
 def _explain(function: Callable[..., Any], arguments: dict[str, Any]) -> str | None:

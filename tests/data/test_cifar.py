@@ -89,7 +89,7 @@ def test_where_it_is_looked_for(folder, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("split", ["val", "Train", "", None])
 def test_unknown_split(split, folder):
-    with pytest.raises(ValueError, match="'train', 'test', given"):
+    with pytest.raises(ValueError, match="split must be one of train, test, given"):
         load(split, folder)
 
 

@@ -281,7 +281,7 @@ def test_full_available_wants_all_four_files(tmp_path):
 
 @pytest.mark.parametrize("split", ["Train", "val", "", None, 0, ["train"], {"train"}])
 def test_unknown_split(split):
-    with pytest.raises(ValueError, match=re.escape(f"a split is one of 'train', 'test', given {split!r}")):
+    with pytest.raises(ValueError, match=re.escape(f"split must be one of train, test, given {split!r}")):
         load(split)
 
 

@@ -177,7 +177,7 @@ def test_unknown_names(arguments, named, small):
 
 
 @pytest.mark.parametrize("file", ["refs_path", "instances_path"])
-def test_missing_files_are_named_with_the_remedy(file, small, tmp_path):
+def test_missing_files_are_named_with_the_fix(file, small, tmp_path):
     path = getattr(small, file)
     path.unlink()
     with pytest.raises(FileNotFoundError) as error:

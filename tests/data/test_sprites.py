@@ -100,7 +100,7 @@ def test_resampling_takes_weighted_means_and_keeps_the_middle(source, target):
 
 
 @pytest.mark.parametrize("missing", ["atlas.png", "checksums.sha256"])
-def test_a_missing_file_is_named_with_its_remedy(missing, tmp_path, monkeypatch):
+def test_a_missing_file_is_named_with_its_fix(missing, tmp_path, monkeypatch):
     copy_of_the_folder(tmp_path, monkeypatch)
     (tmp_path / missing).unlink()
     with pytest.raises(
@@ -111,7 +111,7 @@ def test_a_missing_file_is_named_with_its_remedy(missing, tmp_path, monkeypatch)
 
 @pytest.mark.parametrize("name", ["atlas.png", "checksums.sha256"])
 @pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: b"\xff" + data[1:], lambda data: b""])
-def test_a_broken_file_is_named_with_its_remedy(name, damage, tmp_path, monkeypatch):
+def test_a_broken_file_is_named_with_its_fix(name, damage, tmp_path, monkeypatch):
     copy_of_the_folder(tmp_path, monkeypatch)
     content = (tmp_path / name).read_bytes().rstrip(b"\n")
     (tmp_path / name).write_bytes(damage(content))

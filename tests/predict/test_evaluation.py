@@ -185,7 +185,7 @@ def test_evaluation_says_before_any_work_what_is_wrong(
     monkeypatch.setattr(evaluation, "load_segmenter", lambda *_, **__: pytest.fail("the model was loaded"))
     for more, error, says in (
         ({"batch_size": 0}, ValueError, "batch_size is 1 at least"),
-        ({"dataset": "coco"}, ValueError, "a dataset is one of"),
+        ({"dataset": "coco"}, ValueError, "dataset must be one of"),
         ({"split": "test"}, ValueError, "has the splits train, val, testA, testB"),
         ({"check_counts": True}, ValueError, "published were 3,811"),
         ({"split": "testB"}, ValueError, "no expression in testB"),
@@ -202,7 +202,7 @@ def test_evaluation_says_before_any_work_what_is_wrong(
         lambda: evaluate(checkpoint, small.root, tmp_path / "out.json", **settings(tokenizer_folder)),
         lambda: next(masks_compared(published, items, range(8))),
     ):
-        with pytest.raises(ValueError, match="2 of 8 sentences lack 'raw'.*`xattn convert-refer`.*--sentences sent"):
+        with pytest.raises(ValueError, match="2 of 8 sentences lack 'raw'.*`xattn convert-refer`.*sentences='sent'$"):
             call()
     assert not list(tmp_path.glob("*.json*"))
 

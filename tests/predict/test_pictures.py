@@ -82,7 +82,7 @@ def test_segment_file_writes_one_picture_and_never_over_another(checkpoint, toke
     before = out.read_bytes()
     monkeypatch.setattr(pictures, "load_segmenter", lambda *_, **__: pytest.fail("the model was loaded"))
     for expression, target, error, says in (
-        ("the yak", out, FileExistsError, "is there already: name another file, or overwrite it with --force"),
+        ("the yak", out, FileExistsError, "is there already: name another file, or overwrite it with force=True"),
         ("the yak", tmp_path / "out.jpg", ValueError, "must end in .png"),
         ("the yak", tmp_path / "none" / "out.png", FileNotFoundError, "is not a folder: make it first"),
         (" ", tmp_path / "new.png", ValueError, "an expression names a thing"),

@@ -207,3 +207,8 @@ def test_changed_labels_are_noticed_on_resuming(tmp_path):
         with pytest.raises(ValueError, match="belongs to another run.*data: 53 samples"):
             train(small_model(), kind(images, changed), **RUN, checkpoint=path)
         train(small_model(), kind(images, targets), **RUN | {"augment": interrupted(noise, 0)}, checkpoint=path)
+
+
+def test_a_set_is_described_in_an_order_of_its_own():
+    assert [*{8, 1}] == [8, 1]  # as CPython keeps it; of words the order is another one in every process
+    assert describe("augment", {8, 1}) == describe("augment", frozenset({8, 1})) == "{1, 8}"

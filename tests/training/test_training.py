@@ -478,3 +478,8 @@ def test_train_set_must_be_a_dataset(wrong):
 def test_labels_that_cross_entropy_ignores_are_no_error():
     labels = torch.tensor([0, 1, -100, 1])
     train(nn.Linear(4, 2), TensorDataset(torch.ones(4, 4), labels), epochs=1, progress=False)
+
+
+def test_both_times_stand_behind_a_column_that_comes_later():
+    rows = [{"epoch": 1, "loss": 2.0, "seconds": 1.0, "cpu_seconds": 1.0}, {"epoch": 2, "test_accuracy": 0.5}]
+    assert History(rows).columns == ["epoch", "loss", "test_accuracy", "seconds", "cpu_seconds"]

@@ -109,6 +109,13 @@ def test_names_of_transformers_4_and_5_convert_to_the_same(hugging_face, ours):
         assert torch.equal(tensor, converted[name]), name
 
 
+def test_a_deits_names_convert_to_the_same(hugging_face):
+    vit = hugging_face.state_dict()
+    converted = vit_from_transformers(vit)
+    deit = vit_from_transformers({re.sub(r"^vit\.", "deit.", name): tensor for name, tensor in vit.items()})
+    assert deit.keys() == converted.keys() and all(torch.equal(deit[name], converted[name]) for name in deit)
+
+
 def test_a_distilled_deit_is_refused_by_name():
     config = DeiTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=16, patch_size=8)
     with pytest.raises(ValueError, match=r"distilled DeiT: .*deit\.embeddings\.distillation_token"):
@@ -119,6 +126,17 @@ def test_a_distilled_deit_is_refused_by_name():
 def test_an_unknown_key_is_named(hugging_face, key):
     with pytest.raises(ValueError, match=re.escape(key)):
         vit_from_transformers(hugging_face.state_dict() | {key: torch.zeros(1)})
+
+
+def test_a_prefix_that_is_not_known_is_named(hugging_face):
+    """Also for a backbone, which has no classifier."""
+    state = hugging_face.state_dict()
+    backbone = {f"student.{name}": tensor for name, tensor in state.items() if "classifier" not in name}
+    with pytest.raises(ValueError, match="after 'student.vit.' the names are right"):
+        vit_from_transformers(backbone)
+    del backbone["student.vit.embeddings.cls_token"]
+    with pytest.raises(ValueError, match=r"not those of a ViTForImageClassification: (?!.*the names are right)"):
+        vit_from_transformers(backbone)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from einops import rearrange
 from numpy import ndarray
 
 from xattn_edu.files import expanded
+from xattn_edu.shapes import check_choice
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +28,7 @@ ENVIRONMENT = "XATTN_CIFAR10"
 FILES = {"train": tuple(f"data_batch_{number}.bin" for number in range(1, 6)), "test": ("test_batch.bin",)}
 RECORD = 1 + 3 * 32 * 32  # bytes: the label; the red, the green and the blue plane, row by row
 RECORDS = 10_000  # in each file
-REMEDY = 'get "CIFAR-10 binary version (suitable for C programs)", cifar-10-binary.tar.gz, and unpack it'
+FIX = 'get "CIFAR-10 binary version (suitable for C programs)", cifar-10-binary.tar.gz, and unpack it'
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,13 +67,12 @@ def load(split: str, folder: str | Path | None = None, *, complete: bool = True)
     They are looked for in `folder`, else where XATTN_CIFAR10 points, and there in cifar-10-batches-bin, too. With
     complete=False files may have fewer records than the published 10,000. Raises ValueError for an unknown split, no
     folder, and a file that is not of the format or size, FileNotFoundError for one that is not there; they name the
-    file and the remedy.
+    file and the fix.
     """
-    if split not in tuple(FILES):
-        raise ValueError(f"a split is one of {', '.join(map(repr, FILES))}, given {split!r}")
+    check_choice("split", split, FILES)
     given = folder or os.environ.get(ENVIRONMENT)
     if not given:
-        raise ValueError(f"CIFAR-10 does not come with the course: {REMEDY}, then set {ENVIRONMENT} to its folder")
+        raise ValueError(f"CIFAR-10 does not come with the course: {FIX}, then set {ENVIRONMENT} to its folder")
     where = expanded(given)
     if (where / "cifar-10-batches-bin").is_dir():
         where /= "cifar-10-batches-bin"
@@ -80,7 +80,7 @@ def load(split: str, folder: str | Path | None = None, *, complete: bool = True)
         if not (where / name).is_file():
             python = where / name.removesuffix(".bin")
             found = f", {python.name} is the pickled version, which is not read here" if python.exists() else ""
-            raise FileNotFoundError(f"{where / name} is missing{found}: {REMEDY}")
+            raise FileNotFoundError(f"{where / name} is missing{found}: {FIX}")
     records = np.concatenate([_records(where / name, complete) for name in FILES[split]])
     images = rearrange(records[:, 1:], "image (channel y x) -> image y x channel", channel=3, y=32)
     return ImageSet(np.ascontiguousarray(images), records[:, 0].astype(np.int64))
@@ -91,8 +91,8 @@ def _records(path: Path, complete: bool) -> ndarray:
     size = path.stat().st_size  # before it is read: any file may have been named so
     if size % RECORD or not 0 < size <= RECORDS * RECORD or (complete and size < RECORDS * RECORD):
         expected = f"{RECORDS * RECORD:,}" if complete else f"a multiple of {RECORD:,}, up to {RECORDS * RECORD:,}"
-        raise ValueError(f"{path} has {size:,} bytes, it should have {expected}: {REMEDY}")
+        raise ValueError(f"{path} has {size:,} bytes, it should have {expected}: {FIX}")
     records = np.fromfile(path, np.uint8).reshape(-1, RECORD)
     if (records[:, 0] >= len(CLASSES)).any():
-        raise ValueError(f"{path}: labels are 0 to {len(CLASSES) - 1}, found {records[:, 0].max()}: {REMEDY}")
+        raise ValueError(f"{path}: labels are 0 to {len(CLASSES) - 1}, found {records[:, 0].max()}: {FIX}")
     return records

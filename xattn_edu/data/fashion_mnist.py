@@ -73,26 +73,26 @@ def load(split: str, full: bool = False, folder: str | Path | None = None) -> Im
 
     The full set is looked for in `folder`, else where XATTN_FASHION_MNIST points, else in /usr/share/datasets. Raises
     ValueError for an unknown split and for a file that is not, byte for byte, the published one (or the shipped one),
-    FileNotFoundError for a file that is not there; both name the file and the remedy.
+    FileNotFoundError for a file that is not there; both name the file and the fix.
     """
     if split not in tuple(FILES):
-        raise ValueError(f"a split is one of {', '.join(map(repr, FILES))}, given {split!r}")
+        raise ValueError(f"split must be one of {', '.join(FILES)}, given {split!r}")
     if folder is not None and not full:
         raise ValueError("`folder` is where the full set is: write full=True to read it from there")
     where = _full_folder(folder) if full else SUBSET_FOLDER
-    remedy = (
+    fix = (
         f"`apt-get install dataset-fashion-mnist` puts the full set into {FULL_FOLDER}; or set {ENVIRONMENT} to a "
         "folder with the four published .gz files"
         if full
         else "restore it with `git checkout -- datasets/fashion_mnist` (the course is used from a clone of its "
         "repository)"
     )
-    checksums = _FULL_CHECKSUMS if full else _subset_checksums(remedy)
-    images, labels = (_read(where / name, checksums[name], remedy) for name in FILES[split])
+    checksums = _FULL_CHECKSUMS if full else _subset_checksums(fix)
+    images, labels = (_read(where / name, checksums[name], fix) for name in FILES[split])
     if images.shape[1:] != (28, 28) or labels.shape != images.shape[:1]:
-        raise ValueError(f"{where}: images {images.shape} and labels {labels.shape} do not belong together: {remedy}")
+        raise ValueError(f"{where}: images {images.shape} and labels {labels.shape} do not belong together: {fix}")
     if (labels >= len(CLASSES)).any():
-        raise ValueError(f"{where}: labels are 0 to {len(CLASSES) - 1}, found {labels.max()}: {remedy}")
+        raise ValueError(f"{where}: labels are 0 to {len(CLASSES) - 1}, found {labels.max()}: {fix}")
     return ImageSet(images, labels.astype(np.int64))
 
 
@@ -108,17 +108,17 @@ def _full_folder(folder: str | Path | None) -> Path:
     return expanded(folder or os.environ.get(ENVIRONMENT) or FULL_FOLDER)
 
 
-def _subset_checksums(remedy: str) -> dict[str, str]:
+def _subset_checksums(fix: str) -> dict[str, str]:
     """{file name: SHA-256} of the shipped files, from the list beside them (made with them, checked by a test)."""
     path = SUBSET_FOLDER / "checksums.sha256"
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: {remedy}")
+        raise FileNotFoundError(f"{path} is missing: {fix}")
     with path.open(encoding="ascii", errors="replace") as file:
         entries = [line.split() for line in file.read(4096).splitlines()]
     checksums = {name: digest for digest, name in (entry for entry in entries if len(entry) == 2)}
     missing = [name for names in FILES.values() for name in names if name not in checksums]
     if missing:
-        raise ValueError(f"{path} has no checksum of {', '.join(missing)}: {remedy}")
+        raise ValueError(f"{path} has no checksum of {', '.join(missing)}: {fix}")
     return checksums
 
 
@@ -129,15 +129,15 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read(path: Path, checksum: str, remedy: str) -> ndarray:
+def _read(path: Path, checksum: str, fix: str) -> ndarray:
     """The array in a gzipped idx file, after its SHA-256 has been found right."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: {remedy}")
+        raise FileNotFoundError(f"{path} is missing: {fix}")
     found = _sha256(path)
     if found != checksum:
         raise ValueError(
             f"{path} is not the file it should be ({path.stat().st_size:,} bytes): "
-            f"expected SHA-256 {checksum}, found {found}: {remedy}"
+            f"expected SHA-256 {checksum}, found {found}: {fix}"
         )
     try:
         with gzip.open(path) as file:
@@ -146,7 +146,7 @@ def _read(path: Path, checksum: str, remedy: str) -> ndarray:
             raise ValueError(f"it unpacks to more than {LARGEST:,} bytes")
         return parse_idx(content)
     except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise ValueError(f"{path} has the expected SHA-256, but is no gzipped idx file ({error}): {remedy}") from error
+        raise ValueError(f"{path} has the expected SHA-256, but is no gzipped idx file ({error}): {fix}") from error
 
 
 def parse_idx(content: bytes) -> ndarray:

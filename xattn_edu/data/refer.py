@@ -49,8 +49,8 @@ PUBLISHED = {
 USUAL = {"refcoco": "unc", "refcoco+": "unc", "refcocog": "umd"}  # the splits by which most papers report
 IMAGE_FOLDERS = ("images/train2014", "images/mscoco/images/train2014", "train2014")
 FORMAT = "xattn_edu refer 1"  # what a converted file calls itself
-REMEDY = "download it again, by the links on the REFER project's page (github.com/lichengunc/refer)"
-IMAGE_REMEDY = "download COCO's train2014 images (cocodataset.org), or say where they are with images=..."
+FIX = "download it again, by the links on the REFER project's page (github.com/lichengunc/refer)"
+IMAGES_FIX = "download COCO's train2014 images (cocodataset.org), or say where they are with images=..."
 
 SIDE = 4096  # pixels; COCO's images have at most 640. Nothing larger is decoded, and no mask of it is made
 LARGEST = 2**30  # bytes of a file of refs or instances; the largest published one has a third of that
@@ -172,12 +172,12 @@ def load(
     if check_counts and len(referents) != splits[split]:
         raise ValueError(
             f"{source.refs_path} has {len(referents):,} referents in {split}, published were {splits[split]:,}: "
-            f"{source.remedy}; or load a set of your own with check_counts=False (--no-check-counts)"
+            f"{source.fix}; or load a set of your own with check_counts=False"
         )
     there = set(os.listdir(folder))
     missing = sorted({referent.file_name for referent in referents} - there)
     if missing:
-        raise FileNotFoundError(f"{len(missing):,} images are not in {folder}, such as {missing[0]}: {IMAGE_REMEDY}")
+        raise FileNotFoundError(f"{len(missing):,} images are not in {folder}, such as {missing[0]}: {IMAGES_FIX}")
     return ReferringExpressions(referents, folder)
 
 
@@ -254,15 +254,14 @@ def mask(segmentation: Any, height: int, width: int, parts: Parts = "union") -> 
 
 
 def _choose(root: str | Path, dataset: str, split_by: str | None) -> tuple[Path, str]:
-    if dataset not in USUAL:
-        raise ValueError(f"a dataset is one of {', '.join(USUAL)}, given {dataset!r}")
+    check_choice("dataset", dataset, USUAL)
     split_by = USUAL[dataset] if split_by is None else split_by
     if (dataset, split_by) not in PUBLISHED:
         known = " or ".join(by for name, by in PUBLISHED if name == dataset)
         raise ValueError(f"{dataset} is split by {known}, given {split_by!r}")
     root = expanded(root)
     if not root.exists():
-        raise FileNotFoundError(f"{root} is missing: set `root` to the folder that holds {dataset}/, or {REMEDY}")
+        raise FileNotFoundError(f"{root} is missing: set `root` to the folder that holds {dataset}/, or {FIX}")
     return root, split_by
 
 
@@ -272,16 +271,16 @@ def _image_folder(root: Path, images: str | Path | None) -> Path:
     for place in places:
         if place.is_dir():
             return place
-    raise FileNotFoundError(f"there is no folder {' or '.join(map(str, places))}: {IMAGE_REMEDY}")
+    raise FileNotFoundError(f"there is no folder {' or '.join(map(str, places))}: {IMAGES_FIX}")
 
 
 @contextmanager
-def _naming(what: object, remedy: str = REMEDY) -> Iterator[None]:
-    """A complaint about a file begins with its name and ends with the remedy."""
+def _naming(what: object, fix: str = FIX) -> Iterator[None]:
+    """A complaint about a file begins with its name and ends with the fix."""
     try:
         yield
     except ValueError as error:
-        raise ValueError(f"{what}: {error}: {remedy}") from error
+        raise ValueError(f"{what}: {error}: {fix}") from error
 
 
 class _Source(NamedTuple):
@@ -291,22 +290,22 @@ class _Source(NamedTuple):
     instances: Any
     refs_path: Path
     instances_path: Path
-    remedy: str = REMEDY
+    fix: str = FIX
 
     @staticmethod
     def read(root: Path, dataset: str, split_by: str) -> "_Source":
         if root.is_file():
-            remedy = "make it again with `xattn convert-refer`"
-            with _naming(root, remedy):
+            fix = "make it again with `xattn convert-refer`"
+            with _naming(root, fix):
                 content = read_json(root, LARGEST)
                 for name, expected in {"format": FORMAT, "dataset": dataset, "split_by": split_by}.items():
                     if _field(content, name, str) != expected:
                         raise ValueError(f"expected {name} {expected!r}, found {_shown(content[name])}")
-                return _Source(_field(content, "refs", list), content, root, root, remedy)
+                return _Source(_field(content, "refs", list), content, root, root, fix)
         refs_path, instances_path = root / dataset / f"refs({split_by}).p", root / dataset / "instances.json"
         for path in (refs_path, instances_path):
             if not path.is_file():
-                raise FileNotFoundError(f"{path} is missing: {REMEDY}")
+                raise FileNotFoundError(f"{path} is missing: {FIX}")
         with _naming(refs_path):
             refs = _read_refs(refs_path)
             if type(refs) is not list:
@@ -316,14 +315,14 @@ class _Source(NamedTuple):
 
     def referents(self, splits: dict[str, int], only: str | None = None) -> tuple[Referent, ...]:
         """The referents of all splits, or of one only, each checked against its image and annotation."""
-        with _naming(self.instances_path, self.remedy):
+        with _naming(self.instances_path, self.fix):
             images, annotations = _by_id(self.instances, "images"), _by_id(self.instances, "annotations")
 
         @cache  # what many refs name is checked once
         def instance(image_id: int, ann_id: int) -> tuple[str, int, int, Any]:
-            with _naming(f"{self.instances_path}, image {image_id}", self.remedy):
+            with _naming(f"{self.instances_path}, image {image_id}", self.fix):
                 file_name, height, width = _checked_image(images[image_id])
-            with _naming(f"{self.instances_path}, annotation {ann_id}", self.remedy):
+            with _naming(f"{self.instances_path}, annotation {ann_id}", self.fix):
                 found = _field(annotations[ann_id], "image_id", int)
                 if found != image_id:
                     raise ValueError(f"it lies in image {found}, but {self.refs_path.name} says {image_id}")
@@ -334,7 +333,7 @@ class _Source(NamedTuple):
         ref_ids: set[int] = set()
         sent_ids: set[int] = set()
         for number, ref in enumerate(self.refs):
-            with _naming(f"{self.refs_path}, ref number {number}", self.remedy):
+            with _naming(f"{self.refs_path}, ref number {number}", self.fix):
                 ref_id, ann_id, image_id = (_field(ref, name, int) for name in ("ref_id", "ann_id", "image_id"))
                 _add_new(ref_ids, "ref_id", ref_id)
                 split = _field(ref, "split", str)
@@ -413,7 +412,7 @@ def _read_refs(path: Path) -> Any:
 def _image(path: Path, height: int, width: int) -> ndarray:
     """(height, width, 3) uint8; grey photographs become colour ones of three equal channels."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: {IMAGE_REMEDY}")
+        raise FileNotFoundError(f"{path} is missing: {IMAGES_FIX}")
     with _naming(path, "download COCO's train2014 images again (cocodataset.org)"):
         try:
             with Image.open(path, formats=["JPEG"]) as file:

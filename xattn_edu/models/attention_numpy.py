@@ -220,11 +220,11 @@ def numerical_gradient(function: Callable[[ndarray], float], at: ndarray, step: 
 def _as_mask(mask: ndarray, scores_shape: tuple[int, ...]) -> ndarray:
     # A mask to be added to the scores (0 and -inf, or 0 and -10000) means the opposite.
     expected = "mask must be True where a query may attend to a key, False elsewhere (or 1 and 0)"
-    remedy = "write mask.astype(bool) for ones and zeros, mask == 0 for numbers that are added to scores"
+    fix = "write mask.astype(bool) for ones and zeros, mask == 0 for numbers that are added to scores"
     if mask.dtype.kind not in "biu":
-        raise TypeError(f"{expected}, given {mask.dtype}: {remedy}")
+        raise TypeError(f"{expected}, given {mask.dtype}: {fix}")
     if mask.dtype.kind != "b" and not np.isin(mask, (0, 1)).all():
-        raise ValueError(f"{expected}, given integers from {mask.min()} to {mask.max()}: {remedy}")
+        raise ValueError(f"{expected}, given integers from {mask.min()} to {mask.max()}: {fix}")
     try:
         fits = np.broadcast_shapes(mask.shape, scores_shape) == tuple(scores_shape)
     except ValueError:

@@ -160,7 +160,10 @@ class CrossViT(nn.Module):
     def branch_logits(
         self, images: Tensor, large_images: Tensor | None = None, return_weights: bool = False
     ) -> tuple[Float[Tensor, "batch 2 classes"], list[dict[str, Any]]]:
-        """The logits of each branch's head, S first (table 6: "single branch"), and attention as in `forward`."""
+        """The logits of each branch's head, S first (table 6: "single branch"), and attention as in `forward`.
+
+        Raises ValueError for what `forward` refuses.
+        """
         views = (images, images if large_images is None else large_images)
         if views[0].shape[0] != views[1].shape[0]:
             raise ValueError(

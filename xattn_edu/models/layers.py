@@ -96,6 +96,15 @@ def autocasts(tensor: Tensor) -> bool:
     return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
+def settings(module: nn.Module, kinds: tuple[type, ...] = (bool, int, float, str, tuple)) -> dict[str, Any]:
+    """What a module itself was built with, by name: its public attributes of these kinds, but for the mode."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, kinds) and not name.startswith("_") and name != "training"
+    }
+
+
 def as_mask(mask: Tensor, true_where: str, name: str = "mask") -> Tensor:
     """A mask as booleans, given as booleans or as integers that are all 0 or 1.
 
@@ -108,13 +117,11 @@ def as_mask(mask: Tensor, true_where: str, name: str = "mask") -> Tensor:
     if isinstance(mask, Tensor):
         kind, whole = str(mask.dtype), not (mask.is_floating_point() or mask.is_complex())
     expected = f"{name} must be True where {true_where}, False elsewhere (or 1 and 0)"
-    remedy = (
-        "write mask.bool() for ones and zeros, mask == 0 for numbers that are added to scores, such as 0 and -10000"
-    )
+    fix = "write mask.bool() for ones and zeros, mask == 0 for numbers that are added to scores, such as 0 and -10000"
     if not whole or torch.compiler.is_compiling():
-        raise TypeError(f"{expected}, given {kind}: {remedy}")
+        raise TypeError(f"{expected}, given {kind}: {fix}")
     if values_are_known(mask) and not ((mask == 0) | (mask == 1)).all():
-        raise ValueError(f"{expected}, given integers from {mask.min()} to {mask.max()}: {remedy}")
+        raise ValueError(f"{expected}, given integers from {mask.min()} to {mask.max()}: {fix}")
     return mask.bool()
 
 

@@ -13,7 +13,6 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -29,7 +28,7 @@ from torch import Tensor
 from xattn_edu.data import refer
 from xattn_edu.data.refer import ReferringExpressions
 from xattn_edu.files import check_folder_of, expanded, first_line, read_json, write_atomically
-from xattn_edu.machine import describe_machine
+from xattn_edu.machine import describe_machine, progress_bar
 from xattn_edu.measure.overlaps import Overlaps, Score, overlaps
 from xattn_edu.models.masks import predicted_masks, resize
 from xattn_edu.predict.loading import load_segmenter
@@ -141,7 +140,7 @@ def _check_sentences(expressions: ReferringExpressions, protocol: Protocol) -> N
         raise ValueError(
             f"{missing:,} of {len(expressions):,} sentences lack 'raw', which the published evaluation reads: convert "
             "REFER's files again with `xattn convert-refer`, which left it out before, or choose the other form with "
-            "sentences='sent' (--sentences sent)"
+            "sentences='sent'"
         )
 
 
@@ -163,7 +162,7 @@ def _all_overlaps(
 ) -> Overlaps:
     """The overlaps of all expressions: those that `partial` holds, and the rest, computed and stored there."""
     found = partial.load()
-    with _bar(len(found), len(expressions), progress) as bar:
+    with progress_bar("evaluating", "expression", len(found), len(expressions), progress) as bar:
         try:
             while len(found) < len(expressions):
                 end = min(len(found) + SAVE_EVERY, len(expressions))
@@ -259,7 +258,10 @@ class Partial:
     before: float = 0.0  # seconds that interrupted calls took
 
     def load(self) -> Overlaps:
-        """The overlaps of the expressions that are done. From here on time is measured."""
+        """The overlaps of the expressions that are done. From here on time is measured.
+
+        Raises ValueError for a file that is damaged or of another evaluation.
+        """
         stored, fix = _read(self.path), "delete it to start anew, or name another output file"
         self.start = time.perf_counter()
         if stored is None:
@@ -371,12 +373,3 @@ def _protocol_lines(run: dict[str, Any]) -> list[str]:
         lines.append(f"{name:<12}{words.get(here[name], here[name]):<11}{words.get(value, value)}")
     changed = [name for name, value in published.items() if here[name] != value]
     return [*lines, f"differs from the published evaluation in {', '.join(changed)}" if changed else "nothing differs"]
-
-
-def _bar(done: int, count: int, show: bool) -> Any:
-    """A progress bar in terminals; nothing in files and pipes."""
-    from tqdm.auto import tqdm
-
-    return tqdm(
-        total=count, initial=done, desc="evaluating", unit="expression", disable=not (show and sys.stderr.isatty())
-    )

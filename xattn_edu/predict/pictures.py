@@ -180,7 +180,7 @@ def segment_file(
 
 def _check_free(out: Path, force: bool) -> None:
     if out.exists() and not force:
-        raise FileExistsError(f"{out} is there already: name another file, or overwrite it with --force (force=True)")
+        raise FileExistsError(f"{out} is there already: name another file, or overwrite it with force=True")
 
 
 def picture(image: ndarray, sentence: str, found: Prediction, stage: int | None = None) -> bytes:

@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from xattn_edu.models.layers import settings
+
 LONGEST = 300  # characters of a text; of a longer one the rest is a checksum
 _NAMELESS = (TypeError, ValueError, AttributeError, RuntimeError, pickle.PicklingError)  # errors of what has no text
 _SETTINGS = (bool, int, float, str, tuple, types.FunctionType, types.BuiltinFunctionType, functools.partial)
@@ -50,9 +52,7 @@ def describe_model(model: nn.Module) -> dict[str, str]:
     described = {}
     for path, module in model.named_modules():
         described[f"model {path}".strip()] = _name(type(module))
-        for name, value in vars(module).items():
-            if not isinstance(value, _SETTINGS) or name.startswith("_") or name == "training":
-                continue
+        for name, value in settings(module, _SETTINGS).items():
             try:
                 described[f"model {path}.{name}" if path else f"model {name}"] = _text(value)
             except _NAMELESS:  # a lambda, a tuple of anything

@@ -9,7 +9,6 @@ import contextlib
 import math
 import os
 import random
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xattn_edu.data.batches import Samples, epoch_batches, take
-from xattn_edu.machine import choose_device, precision_on, seed_everything, seed_from
+from xattn_edu.machine import choose_device, precision_on, progress_bar, seed_everything, seed_from
 from xattn_edu.shapes import whole_number
 from xattn_edu.training.checkpoints import Checkpoint, Progress
 from xattn_edu.training.history import History
@@ -117,7 +116,7 @@ def train(
         _prepared(accelerator, model, optimizer) as (network, optimizer),
     ):
         run = _Run(recipe, model, train_set, accelerator, network, optimizer, done, saved)
-        with _bar(done.step, run.steps, progress and accelerator.is_main_process) as bar:
+        with progress_bar("training", "step", done.step, run.steps, progress and accelerator.is_main_process) as bar:
             _fit(run, evaluate, evaluate_every, bar)
     return History(done.rows)
 
@@ -350,15 +349,6 @@ def _evaluated(numbers: Any, row: dict[str, float]) -> dict[str, float]:
             f"evaluate must return {{name: number}} with names other than {', '.join(row)}, gave {numbers!r}"
         )
     return {name: float(number) for name, number in numbers.items()}
-
-
-def _bar(step: int, steps: int, show: bool) -> Any:
-    """A progress bar in notebooks and terminals; silence in files and pipes."""
-    from tqdm.auto import tqdm
-
-    notebook = type(sys.stdout).__module__.startswith("ipykernel")
-    seen = notebook or sys.stderr.isatty()
-    return tqdm(total=steps, initial=step, desc="training", unit="step", disable=not (show and seen))
 
 
 def _right(output: Any, target: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import nn
 from xattn_edu.files import parse_json
 from xattn_edu.models.builders import build_model
 from xattn_edu.models.language import Tokenizer, build_tokenizer
+from xattn_edu.models.layers import settings
 from xattn_edu.shapes import real_number, whole_number
 
 FORMAT = "xattn_edu segmenter 1"
@@ -91,7 +92,7 @@ class ModelDescription:
         given = dict(model.named_modules())
         for place, module in described.named_modules():
             if place in given:
-                theirs, ours = _settings(module), _settings(given[place])
+                theirs, ours = settings(module), settings(given[place])
                 for name in theirs.keys() & ours.keys():
                     if theirs[name] != ours[name]:
                         where = f"{place}.{name}".lstrip(".")
@@ -105,12 +106,3 @@ def _number(value: Any) -> int | float:
         return whole_number("an argument of the model", value)
     except TypeError:
         return real_number("an argument of the model", value)
-
-
-def _settings(module: nn.Module) -> dict[str, Any]:
-    plain = (bool, int, float, str, tuple)
-    return {
-        name: value
-        for name, value in vars(module).items()
-        if isinstance(value, plain) and not name.startswith("_") and name != "training"
-    }

@@ -98,7 +98,9 @@ def minilm_folder() -> Path:
 def load_from(from_pretrained: Callable[..., Any], name: Name, what: str, **options: Any) -> Any:
     """What a `from_pretrained` of transformers returns for a folder or a name on the hub.
 
-    Nothing is printed, and no Python file of the folder is run: else transformers would ask, and "y" would do.
+    Nothing is printed, and no Python file of the folder is run: else transformers would ask, and "y" would do. Raises
+    ValueError for a folder that holds nothing it can read, FileNotFoundError for what is neither a folder nor a name,
+    and OSError for a name that the hub does not have, or that cannot be fetched.
     """
     folder = expanded(Path(name))
     if folder.is_dir():
