@@ -29,7 +29,7 @@ SCORE = "right answers"
 PATHWAYS = {"pathway": True, "no_pathway": False}
 WORDS = {"each": True, "mean": False}
 
-# The lead of the pathway in points, at least or at most, as written down before the stored runs (`git log` has it):
+# The lead of the pathway in points, at least or at most, as written down before the stored runs:
 #   closest   An object that does not know the anchor must keep its distance to every other object, for any question.
 #   side      The same with the steps to one side.
 #   colour    An object can keep its own colour without a question; the second fusion compares it with the anchor's.
