@@ -16,8 +16,8 @@ def test_the_file_is_current():
 def test_every_command_is_one_that_runs():
     text = report.markdown()
     named = [line.split()[2].rstrip("`") for line in text.splitlines() if line.startswith("`xattn reproduce ")]
-    assert set(named) <= EXPERIMENTS.keys() and len(named) == 10
-    assert text.count("\n## ") == 11
+    assert set(named) <= EXPERIMENTS.keys() and len(named) == 11
+    assert text.count("\n## ") == 12
 
 
 @pytest.fixture
