@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from xattn_edu.data.objects import question_vocabulary, questions
+from xattn_edu.data.objects import COLUMNS, question_vocabulary, questions
 from xattn_edu.experiments.sets import question_set
 from xattn_edu.models.language import build_tokenizer
+from xattn_edu.models import object_finder
 from xattn_edu.models.object_finder import ObjectFinder, place_codes
 from xattn_edu.models.pwam import PixelWordAttention, SentenceFusion
 
@@ -101,9 +102,34 @@ def test_places_are_told_apart_and_neighbours_are_alike():
     assert alike[far].max() < 0.95
 
 
+@pytest.mark.parametrize(
+    ("number", "name", "value", "known"),
+    [(0, "category", 24, 23), (1, "colour", -1, 7), (2, "size", 3, 2), (3, "row", 241, 240), (4, "column", 999, 240)],
+)
+def test_objects_that_the_model_does_not_know_are_refused(inputs, number, name, value, known):
+    objects = inputs[0].clone()
+    objects[3, 0, number] = value
+    with pytest.raises(ValueError, match=f"the {name} of objects must be 0 to {known}, given .*{value}"):
+        finder()(objects, *inputs[1:])
+
+
+def test_data_and_model_name_an_objects_numbers_alike():
+    assert object_finder.COLUMNS == COLUMNS
+
+
 def test_what_does_not_belong_together_is_refused(inputs):
     objects, present, ids, mask = inputs
     with pytest.raises(ValueError, match="39"):
         finder()(objects, present, ids[:39], mask[:39])
+    check = finder()._check_inputs  # by itself: while tests run, the annotations refuse these shapes before
+    for given in ((objects, present, ids[:39], mask[:39]), (objects[..., :4], present, ids, mask)):
+        with pytest.raises(ValueError, match="one scene and one sentence belong together"):
+            check(*given, 1.0)
+    with pytest.raises(ValueError, match=r"gate must be one number, or one for each object \(40, 6\), given \(3, 6\)"):
+        check(objects, present, ids, mask, torch.ones(3, 6))
+    with pytest.raises(TypeError, match="objects must be whole numbers, given torch.float32"):
+        check(objects.float(), present, ids, mask, 1.0)
     with pytest.raises(ValueError, match="heads"):
         ObjectFinder(10, width=16, heads=3)
+    with pytest.raises(ValueError, match="a width that is a multiple of 4, given 30"):
+        ObjectFinder(10, width=30, heads=2)

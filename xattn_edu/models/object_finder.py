@@ -17,12 +17,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from xattn_edu.models.layers import values_are_known
 from xattn_edu.models.positions import sinusoidal_positions
 from xattn_edu.models.pwam import LanguagePathway, PixelWordAttention, SentenceFusion
 from xattn_edu.models.transformer import EncoderLayer
 from xattn_edu.shapes import shaped
 
-EXTENT = 240  # units to a side of the scene
+COLUMNS = ("category", "colour", "size", "row", "column")  # the numbers of an object
+EXTENT = 240  # units to a side of the scene, for row and column
 
 
 class ObjectMaps(NamedTuple):
@@ -68,6 +70,9 @@ class ObjectFinder(nn.Module):
         each_word: bool = True,
     ):
         super().__init__()
+        if width % 4 or width < 4:
+            raise ValueError(f"sines and cosines of row and column need a width that is a multiple of 4, given {width}")
+        self.known = (categories, colours, sizes, EXTENT + 1, EXTENT + 1)  # how many values each of COLUMNS has
         self.looks = nn.ModuleList(nn.Embedding(count, width) for count in (categories, colours, sizes))
         self.word = nn.Embedding(vocabulary, width)
         self.reader = EncoderLayer(width, heads, 2 * width, dropout=0.0, pre_norm=True)
@@ -92,7 +97,7 @@ class ObjectFinder(nn.Module):
         word_mask: Bool[Tensor, "batch word"],
         gate: float | Bool[Tensor, "batch object"] = 1.0,
     ) -> Float[Tensor, "batch object"]:
-        """The score of each object; -1e4 where there is none. `objects`: `data.objects.COLUMNS` of each object.
+        """The score of each object; -1e4 where there is none. `objects`: the COLUMNS of each object.
 
         `gate` and the errors are those of `maps`.
         """
@@ -112,14 +117,10 @@ class ObjectFinder(nn.Module):
         """All that the model computes before the scores, with `return_weights` also the weights of self-attention.
 
         `gate` multiplies what the pathway adds: 0 shuts it, a mask (batch, object) opens it for some objects alone.
-        Raises ValueError for scenes and sentences whose shapes do not belong together.
+        Raises ValueError for scenes, sentences and a gate whose shapes do not belong together, and for objects with
+        numbers that the model does not know; TypeError for objects that are not whole numbers.
         """
-        if objects.shape[:2] != present.shape or word_mask.shape != ids.shape or len(ids) != len(objects):
-            raise ValueError(
-                "one scene and one sentence belong together: expected objects (batch, object, 5), present (batch, "
-                f"object), ids and word_mask (batch, word), given {(*objects.shape,)}, {(*present.shape,)}, "
-                f"{(*ids.shape,)} and {(*word_mask.shape,)}"
-            )
+        self._check_inputs(objects, present, ids, word_mask, gate)
         vision = self.embed(objects) * present[..., None]
         words = self.read(ids, word_mask)
         fused, word_weights = self._fuse(0, vision, words, word_mask)
@@ -149,6 +150,28 @@ class ObjectFinder(nn.Module):
         words = self.word(ids)
         places = sinusoidal_positions(ids.shape[1], words.shape[-1]).to(words)
         return self.reader(words + places, word_mask[:, None])[0]
+
+    def _check_inputs(
+        self, objects: Tensor, present: Tensor, ids: Tensor, word_mask: Tensor, gate: float | Tensor
+    ) -> None:
+        fit = objects.shape == (*present.shape, len(COLUMNS)) and word_mask.shape == ids.shape
+        if not fit or len(ids) != len(objects):
+            raise ValueError(
+                "one scene and one sentence belong together: expected objects (batch, object, 5), present (batch, "
+                f"object), ids and word_mask (batch, word), given {(*objects.shape,)}, {(*present.shape,)}, "
+                f"{(*ids.shape,)} and {(*word_mask.shape,)}"
+            )
+        if objects.is_floating_point():
+            raise TypeError(f"objects must be whole numbers, given {objects.dtype}: write objects.long()")
+        if isinstance(gate, Tensor) and gate.shape != present.shape:
+            raise ValueError(
+                f"gate must be one number, or one for each object {(*present.shape,)}, given {(*gate.shape,)}"
+            )
+        if values_are_known(objects) and objects.numel():
+            for number, (name, known) in enumerate(zip(COLUMNS, self.known)):
+                least, most = int(objects[..., number].min()), int(objects[..., number].max())
+                if not 0 <= least <= most < known:
+                    raise ValueError(f"the {name} of objects must be 0 to {known - 1}, given {least} to {most}")
 
     def _fuse(self, number: int, objects: Tensor, words: Tensor, word_mask: Tensor) -> tuple[Tensor, Tensor]:
         """F and its attention weights: the objects are a row of pixels to PWAM."""
