@@ -5,8 +5,8 @@ import torch
 
 from xattn_edu.data.objects import COLUMNS, question_vocabulary, questions
 from xattn_edu.experiments.sets import question_set
-from xattn_edu.models.language import build_tokenizer
 from xattn_edu.models import object_finder
+from xattn_edu.models.language import build_tokenizer
 from xattn_edu.models.object_finder import ObjectFinder, place_codes
 from xattn_edu.models.pwam import PixelWordAttention, SentenceFusion
 

@@ -15,12 +15,6 @@ LANES = {"objects": (100, 256), "image": (1050, 192)}
 CROSS = Step("objects", "image")
 
 
-@pytest.fixture(autouse=True)
-def no_figure_stays():
-    yield
-    plt.close("all")
-
-
 def drawn(ax):
     ax.figure.canvas.draw()
     return ax

@@ -10,12 +10,6 @@ from xattn_edu import plots
 from xattn_edu.data.scenes.sprites import TINTS
 
 
-@pytest.fixture(autouse=True)
-def no_figure_stays():
-    yield
-    plt.close("all")
-
-
 def drawn(ax):
     """Render it, which is where matplotlib meets what it does not like, and give it back."""
     ax.figure.canvas.draw()

@@ -1,16 +1,9 @@
 """Pictures of scenes as objects: what must stand in them."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
 from xattn_edu.plots import leads_of_pathway, object_finder_diagram, object_scene
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
 
 
 def texts(ax):

@@ -1,6 +1,5 @@
 """The pictures of lesson 12: the diagram has the shapes of the model, and leads stand where their numbers are."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -9,12 +8,6 @@ from matplotlib.colors import to_hex
 from xattn_edu import plots
 from xattn_edu.experiments import referring
 from xattn_edu.measure.intervals import mean_interval
-
-
-@pytest.fixture(autouse=True)
-def no_figure_stays():
-    yield
-    plt.close("all")
 
 
 def drawn(ax):

@@ -7,13 +7,6 @@ import torch
 
 from xattn_edu import plots
 
-
-@pytest.fixture(autouse=True)
-def no_figure_stays():
-    yield
-    plt.close("all")
-
-
 QUERIES = np.random.default_rng(0).normal(size=(12, 5))
 KEYS = np.random.default_rng(1).normal(size=(3, 5))
 COLOURS = np.full((12, 3), 0.5)

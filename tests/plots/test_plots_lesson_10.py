@@ -1,6 +1,5 @@
 """The pictures of lesson 10 are drawn, show what they were given, and refuse what does not fit."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -8,12 +7,6 @@ from matplotlib.colors import to_hex
 
 from xattn_edu import plots
 from xattn_edu.plots.referring import PAINT
-
-
-@pytest.fixture(autouse=True)
-def no_figure_stays():
-    yield
-    plt.close("all")
 
 
 def drawn(figure):
