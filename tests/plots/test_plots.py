@@ -262,7 +262,7 @@ def test_layers_stand_at_their_sizes_and_their_colour_tells_who_are_more():
     ax = drawn(plots.queries_against_keys(USES, title="a finding"))
     points = [line for line in ax.lines if line.get_marker() == "o"]
     assert [tuple(np.ravel(point.get_data())) for point in points] == [(9, 9), (400, 1), (20, 1000)]
-    assert [point.get_color() for point in points] == [plots.KEY, plots.VALUE, plots.QUERY]
+    assert [point.get_color() for point in points] == ["black", plots.VALUE, plots.QUERY]
     assert (ax.get_xscale(), ax.get_yscale(), ax.get_title("left")) == ("log", "log", "a finding")
     assert ax.get_xlim() == (0.7, 1600) and ax.get_ylim() == (0.7, 4000)
     assert [text.get_text() for text in ax.texts] == ["N = M", *USES]

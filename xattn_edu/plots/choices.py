@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from xattn_edu.plots.style import GREY, KEY, QUERY, VALUE, axes_or_new, set_title
+from xattn_edu.plots.style import GREY, QUERY, VALUE, axes_or_new, set_title
 
 
 def queries_against_keys(
@@ -19,7 +19,7 @@ def queries_against_keys(
 ) -> Axes:
     """Attention layers {name: (queries N, keys M)} as points over two logarithmic axes, with the line N = M.
 
-    A point is blue where many queries attend to few keys, green where few attend to many, orange on the line.
+    A point is blue where many queries attend to few keys, green where few attend to many, black on the line.
     `products` {N x M: M} adds dotted lines of equal products, with their number where the line passes that M. Names
     stand to the right of their point, or on the "left" or "above" if `sides` says so.
     Raises ValueError for no uses, sizes below 1, and unknown names or places in `sides`.
@@ -44,7 +44,7 @@ def queries_against_keys(
         slope = np.degrees(np.arctan(-height / keys))
         ax.text(keys, height, f"N x M = {product:,.0f}", rotation=slope, size=9, **note)
     for name, (queries, keys) in uses.items():
-        colour = KEY if queries == keys else QUERY if queries > keys else VALUE
+        colour = "black" if queries == keys else QUERY if queries > keys else VALUE
         ax.plot(keys, queries, "o", ms=9, color=colour)
         x, y, side = offsets[(sides or {}).get(name, "right")]
         ax.annotate(name, (keys, queries), xytext=(x, y), textcoords="offset points", ha=side, va="center", fontsize=10)
