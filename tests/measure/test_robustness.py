@@ -157,8 +157,8 @@ def planted(build, **more):
 LORA = {"LoRA, a subclass", "LoRA, a wrapper"}
 FAULTS = {
     Right: set(),
-    Shortcut: {"quantize_dynamic", "hooks", *LORA},
-    NeverCalled: {"quantize_dynamic", "hooks", *LORA},
+    Shortcut: {"quantize_dynamic", "FSDP", "hooks", *LORA},
+    NeverCalled: {"quantize_dynamic", "FSDP", "hooks", *LORA},
     BatchStatistics: {"batch 1"},
     LostTable: {"meta, then load"},
     OnePrecision: {"float64 default"},

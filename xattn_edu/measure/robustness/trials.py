@@ -12,7 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 from xattn_edu.measure.robustness.models import Case, Inputs, outputs_of
 
@@ -111,6 +114,18 @@ def _replica(module: nn.Module) -> nn.Module:
     for name, parameter in module._parameters.items():
         setattr(replica, name, None if parameter is None else parameter.view_as(parameter))
     return replica
+
+
+def fully_sharded(case: Case) -> None:
+    """`fully_shard` on every linear layer and on the model, in a group of one process."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        mesh, model = init_device_mesh("cpu", (1,)), case.model()
+        for layer in (*_linears(model).values(), model):
+            fully_shard(layer, mesh=mesh)
+        _compare(model, case.inputs(BATCH), _numbers(case))
+    finally:
+        dist.destroy_process_group()
 
 
 def meta_then_load(case: Case) -> None:
@@ -271,6 +286,7 @@ TRIALS: dict[str, Trial] = {
     "pickle": pickled,
     "quantize_dynamic": quantize_dynamic,
     "DataParallel": data_parallel,
+    "FSDP": fully_sharded,
     "meta, then load": meta_then_load,
     "float64 default": float64_default,
     "bf16 autocast": bf16_autocast,
