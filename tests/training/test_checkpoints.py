@@ -212,7 +212,7 @@ def running(*arguments):
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 def test_a_signal_ends_it_promptly_and_the_same_bits_come_out(tmp_path, number):
     """The checkpoint is whole wherever the signal comes, and the next run clears what was left half written."""
     (folder := tmp_path / "run").mkdir()

@@ -15,12 +15,20 @@ from xattn_edu.weights import vit_from_transformers
 SIZES = {"tiny": (192, 12, 3), "small": (384, 12, 6), "base": (768, 12, 12), "large": (1024, 24, 16)}
 
 
-def transformers_vit(width, depth, heads, patch, size=224, classes=1000, eps=1e-6):
-    """transformers' ViT, every parameter random: norms not the identity, biases not zero, logits of size one."""
-    config = ViTConfig(
+def configuration(width, depth, heads, patch, size=224, classes=1000, eps=1e-6):
+    return ViTConfig(
         hidden_size=width, num_hidden_layers=depth, num_attention_heads=heads, intermediate_size=4 * width,
         image_size=size, patch_size=patch, num_labels=classes, layer_norm_eps=eps,
     )  # fmt: skip
+
+
+def shapes_of(state_dict):
+    return {name: parameter.shape for name, parameter in state_dict.items()}
+
+
+def transformers_vit(*sizes, **more):
+    """transformers' ViT, every parameter random: norms not the identity, biases not zero, logits of size one."""
+    config = configuration(*sizes, **more)
     with torch.device("meta"):
         model = ViTForImageClassification(config)
     model = model.to_empty(device="cpu").eval()
@@ -57,12 +65,18 @@ def hugging_face():
 @torch.no_grad()
 @pytest.mark.parametrize("name", list_models("vit_*") + list_models("deit_*"))
 def test_every_model_gives_what_transformers_gives(name):
+    """Names and shapes of all layers, and the numbers of a model of three layers: the others are built the same."""
     width, depth, heads = SIZES[name.split("_")[1]]
-    theirs = transformers_vit(width, depth, heads, patch=int(re.search(r"patch(\d+)", name)[1]))
+    patch = int(re.search(r"patch(\d+)", name)[1])
     with torch.device("meta"):
-        model = create_model(name).eval()
+        whole, model = create_model(name), create_model(name, depth=3).eval()
+        converted = vit_from_transformers(
+            ViTForImageClassification(configuration(width, depth, heads, patch)).state_dict()
+        )
+    assert shapes_of(converted) == shapes_of(whole.state_dict())
+    theirs = transformers_vit(width, 3, heads, patch)
     model.load_state_dict(vit_from_transformers(theirs.state_dict()), assign=True)
-    images = torch.randn(1 if "large" in name else 2, 3, 224, 224)
+    images = torch.randn(2, 3, 224, 224)
     expected = theirs(images).logits
     assert expected.std() > 0.1
     torch.testing.assert_close(model(images), expected, rtol=0, atol=1e-5)
