@@ -1,5 +1,7 @@
 """How an answer is compared: what is refused, in which words, and that the lesson's random numbers stay as they are."""
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -17,8 +19,12 @@ from xattn_edu.exercises.checking import Wrong, compare, exercise, two
         (np.ones(3), torch.ones(3), "expected a Tensor, given a ndarray"),
         (torch.ones(2, 3), torch.ones(3, 2), r"expected shape \(3, 2\), given \(2, 3\)"),
         (torch.ones(3), torch.ones(3, dtype=torch.bool), "a mask is made of True and False, given torch.float32"),
-        (torch.full((3,), 1.001), torch.ones(3), "here: right shape, wrong numbers. Off by a little."),
-        (torch.full((3,), 2.0), torch.ones(3), "here: right shape, wrong numbers.$"),
+        (
+            torch.full((3,), 1.001),
+            torch.ones(3),
+            r"wrong numbers, the first at \[0\]: expected 1, given 1.001. Off by a little.",
+        ),
+        (torch.full((3,), 2.0), torch.ones(3), r"wrong numbers, the first at \[0\]: expected 1, given 2.$"),
     ],
 )
 def test_a_wrong_answer_is_refused_in_these_words(given, expected, says):
@@ -59,8 +65,10 @@ def test_a_verdict_leaves_the_random_numbers_of_the_lesson_alone(capsys):
 
     check(unfinished)
     check(lambda: 1 / 0)
+    line = inspect.currentframe().f_lineno - 1
     assert capsys.readouterr().out.splitlines() == [
         "✓ <lambda>: right",
         "○ unfinished is waiting for your code.",
         "✗ <lambda> stopped with ZeroDivisionError: division by zero",
+        f"  line {line}: check(lambda: 1 / 0)",
     ]

@@ -120,6 +120,8 @@ WRONG = {
         "V and F exchanged": Named("changed places", lambda v, f, a, b: f + gate(v, a, b) * v),
         "one gate for all channels": lambda v, f, a, b: v + gate(f, a, b).mean(-1, keepdim=True) * f,
         "softmax": lambda v, f, a, b: v + torch.softmax(b(a(f).relu()), -1) * f,
+        "in place": Named("changes `v` in place", lambda v, f, a, b: v.add_(b(a(f).relu_()).tanh_() * f)),
+        "detached": Named("no gradient reaches", lambda v, f, a, b: v + gate(f, a, b).detach() * f),
         "nothing": Named("returns None", lambda v, f, a, b: None),
     },
 }
@@ -134,7 +136,7 @@ RIGHT = {
     },
     "gated": {
         "by matrix products": lambda v, f, a, b: f * torch.tanh((f @ a.weight.T).clamp(min=0) @ b.weight.T) + v,
-        "in place": lambda v, f, a, b: v.add_(b(a(f).relu_()).tanh_() * f),
+        "in place, but not its arguments": lambda v, f, a, b: b(a(f).relu_()).tanh_().mul(f).add_(v),
     },
 }
 

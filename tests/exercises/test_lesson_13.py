@@ -193,6 +193,8 @@ WRONG = {
         "no LayerNorm": Named("LayerNorm of the tokens, is missing", own(norm_layer=nn.Identity)),
         "output renamed": Named("self.output must be", OutputRenamed),
         "a layer norm": lambda *sizes: nn.LayerNorm(4),
+        "tokens changed in place": Named("changes `tokens`", own(end=lambda x, normed, found, w: (x.add_(found), w))),
+        "values detached": Named("no gradient reaches value", own(merge=lambda found: merge_heads(found.detach()))),
         "nothing": Named("an nn.Module", lambda *sizes: None),
     },
 }
@@ -206,7 +208,7 @@ RIGHT = {
         "-1e4": OwnCrossAttention,
         "-inf": own(weights=lambda s, seen: s.masked_fill(~seen, -torch.inf).softmax(-1)),
         "masked by a product": own(weights=masked_by_a_product),
-        "a list, in place": own(end=lambda x, normed, found, w: [x.add_(found), w]),
+        "a list, in place": own(end=lambda x, normed, found, w: [found.add_(x), w]),
     },
 }
 

@@ -2,37 +2,44 @@
 
 import functools
 import math
+import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from numpy import ndarray
+from numpy import allclose, asarray, ndarray  # bound before an answer can put something else in their place
 from torch import Tensor
 
+from xattn_edu.exercises.guard import Guarded, NotAttempted, Stopped, Wrong
+
 Answer = Callable[..., Any]
+PRINTED = 1000  # characters of what an answer has printed
 
 
-class Wrong(Exception):
-    """The answer is wrong; the message says what differs and, if a known mistake gives this result, names it."""
-
-
-def exercise(check: Callable[[Answer], str]) -> Callable[[Answer], None]:
+def exercise(check: Callable[[Guarded], str]) -> Callable[[Answer], None]:
     """Make a check print its verdict. The check itself raises Wrong, or returns what it has shown to be right."""
 
     @functools.wraps(check)
     def verdict(answer: Answer) -> None:
-        name = getattr(answer, "__name__", "your answer")
+        name, guarded = getattr(answer, "__name__", "your answer"), None
         try:
+            guarded = Guarded(answer)
             # The check draws random numbers; those of the lesson must stay as they are.
             with torch.random.fork_rng(devices=[]):
-                print(f"✓ {name}: {check(answer)}")
-        except NotImplementedError:
+                right = check(guarded)
+            guarded.learns()
+            print(f"✓ {name}: {right}")
+        except NotAttempted:
             print(f"○ {name} is waiting for your code.")
         except Wrong as wrong:
             print(f"✗ {name}: {wrong}")
-        except Exception as error:  # noqa: BLE001 - the reader's code may raise anything, and the notebook must go on
-            print(f"✗ {name} stopped with {type(error).__name__}: {error}")
+        except Stopped as stopped:
+            print(f"✗ {name} {stopped}")
+        except Exception as error:  # noqa: BLE001 - what the answer returned may be of any kind
+            print(f"✗ {name}: what it returned cannot be compared ({type(error).__name__}: {error})")
+        if guarded and (printed := guarded.printed.getvalue().strip()):
+            print(f"  Your code printed:\n{textwrap.indent(printed[:PRINTED], '    ')}")
 
     return verdict
 
@@ -70,19 +77,35 @@ def _compare_arrays(given: Any, expected: Any, where: str, causes: Mapping[str, 
     if str(expected.dtype).endswith("bool") and not str(given.dtype).endswith("bool"):
         raise Wrong(f"{where}: a mask is made of True and False, given {given.dtype}: compare instead of computing")
     if not close(given, expected):
-        raise Wrong(f"{where}: right shape, wrong numbers. {known_cause(given, causes)}".rstrip())
+        difference, cause = _first_difference(given, expected), known_cause(given, causes)
+        raise Wrong(f"{where}: right shape, wrong numbers{difference}. {cause}".rstrip())
 
 
-def known_cause(given: Any, causes: Mapping[str, Any], rtol: float = 1e-5, atol: float = 1e-6) -> str:
+def _first_difference(given: Any, expected: Any) -> str:
+    """Where the first wrong number stands, and which it should be; empty for a single number."""
+    given, expected = (asarray(a.detach() if isinstance(a, Tensor) else a) for a in (given, expected))
+    wrong = ~np.isclose(given, expected, rtol=1e-4, atol=1e-5)
+    place = tuple(int(axis[0]) for axis in wrong.nonzero()) if wrong.ndim and wrong.any() else ()
+    if not place:
+        return ""
+    return f", the first at [{', '.join(map(str, place))}]: expected {expected[place]:.4g}, given {given[place]:.4g}"
+
+
+def known_cause(given: Any, causes: Mapping[str, Any], rtol: float | None = None, atol: float | None = None) -> str:
     """The explanation of the first mistake that gives this result; empty if there is none."""
     mistakes = ((cause, result) for cause, result in causes.items() if result is not None)
     return next((cause for cause, result in mistakes if close(given, result, rtol, atol)), "")
 
 
-def close(given: Any, expected: Any, rtol: float = 1e-5, atol: float = 1e-6) -> bool:
-    """Whether two arrays, tensors, numbers or tuples of numbers have one shape and the same numbers."""
-    given, expected = (np.asarray(a.detach() if isinstance(a, Tensor) else a) for a in (given, expected))
-    return given.shape == expected.shape and np.allclose(given, expected, rtol=rtol, atol=atol)
+def close(given: Any, expected: Any, rtol: float | None = None, atol: float | None = None) -> bool:
+    """Whether two arrays, tensors, numbers or tuples of numbers have one shape and the same numbers.
+
+    An answer computes tensors in float32, so they may differ more by rounding than the rest.
+    """
+    of_tensors = isinstance(given, Tensor)
+    rtol, atol = rtol or (1e-4 if of_tensors else 1e-5), (1e-5 if of_tensors else 1e-6) if atol is None else atol
+    given, expected = (asarray(a.detach() if isinstance(a, Tensor) else a) for a in (given, expected))
+    return given.shape == expected.shape and allclose(given, expected, rtol=rtol, atol=atol)
 
 
 def refuse_none(given: Any) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from xattn_edu.exercises.altered import without_output_projection
 from xattn_edu.exercises.checking import Answer, Wrong, close, compare, exercise, two
+from xattn_edu.exercises.guard import Guarded
 from xattn_edu.measure.costs import count
 from xattn_edu.models.attention import MultiHeadAttention, merge_heads, split_heads
 
@@ -97,7 +98,7 @@ def _looked_up(layer: MultiHeadAttention, tokens: Tensor, keys_from: Tensor, val
 
 
 @exercise
-def own_cross_attention(answer: Answer) -> str:
+def own_cross_attention(answer: Guarded) -> str:
     """A class, answer(width, context_width, heads); its forward(tokens, context, mask): new tokens and weights."""
     for batch, queries, keys, width, context_width, heads in (
         (2, 3, 5, 8, 6, 2),
@@ -121,7 +122,7 @@ def own_cross_attention(answer: Answer) -> str:
         if width == context_width:
             mistakes |= _mistakes_in_sources(step, context)
         where = f"{queries} queries, {keys} keys, {heads} head{'s' * (heads > 1)}"
-        given = two(module(tokens.clone(), context.clone(), mask.clone()), "the new tokens and the weights")
+        given = two(answer.of(module)(tokens.clone(), context.clone(), mask.clone()), "the new tokens and the weights")
         _compare_pairs(given, right, mistakes, where)
     return "right: a cross-attention of your own, without padding"
 
