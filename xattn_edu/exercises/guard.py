@@ -46,19 +46,19 @@ class Stopped(Exception):
 class Guarded:
     """An answer that a check calls as if it were the answer itself, with positional arguments.
 
-    `printed` holds what the answer has printed, `unreached` the weights that no gradient reached (see `learns`).
+    `printed` holds what the answer has printed, `calls` what went into each call and what came out (see `learns`).
     """
 
     def __init__(self, answer: Callable[..., Any], seconds: float = SECONDS):
         if not callable(answer):
             raise Wrong(f"give the check the function itself, without brackets behind it, given {answer!r}")
         self.answer, self.seconds = answer, seconds
-        self.printed, self.unreached = io.StringIO(), set[str]()
+        self.printed, self.calls = io.StringIO(), list[tuple[list[Any], Any]]()
 
     def of(self, module: nn.Module) -> "Guarded":
         """The same guard for a module that the answer, a class, has made."""
         guard = Guarded(module, self.seconds)
-        guard.printed, guard.unreached = self.printed, self.unreached
+        guard.printed, guard.calls = self.printed, self.calls
         return guard
 
     def __call__(self, *arguments: Any) -> Any:
@@ -71,15 +71,16 @@ class Guarded:
                     f"it changes {name} in place, and its caller may need {name} again. Write x = x + 1 instead of "
                     "x += 1, or change a copy."
                 )
-        self.unreached |= _unreached(converted, result)
+        self.calls.append((converted, result))
         as_given = all(now is was for now, was in zip(converted, (self.answer, *arguments)))
         return result if as_given else _converted(result, torch.float32, torch.float64)
 
     def learns(self) -> None:
         """Raise Wrong if a gradient did not reach all weights that the answer was given, in one of the calls."""
-        if self.unreached:
+        # Here and not in each call, because a check may count what a call computes.
+        if unreached := set().union(*(_unreached(*call) for call in self.calls)):
             raise Wrong(
-                f"the numbers are right, but no gradient reaches {', '.join(sorted(self.unreached))}, so it cannot be "
+                f"the numbers are right, but no gradient reaches {', '.join(sorted(unreached))}, so it cannot be "
                 "trained: is something detached, or computed under torch.no_grad()?"
             )
 
