@@ -200,7 +200,10 @@ def _same(now: Any, was: Any) -> bool:
 
 
 def _unreached(given: list[Any], result: Any) -> set[str]:
-    """The weights of modules among `given` that no gradient of the result reaches."""
+    """The weights of modules among `given` that no gradient of the result reaches.
+
+    The bias of the keys is left out: softmax takes it away, and an answer may leave it out as well.
+    """
     modules = [x for x in given if isinstance(x, nn.Module)]
     weights = {name: p for module in modules for name, p in module.named_parameters() if p.requires_grad}
     if not weights or not isinstance(result, tuple | list | Tensor):
@@ -211,4 +214,4 @@ def _unreached(given: list[Any], result: Any) -> set[str]:
     if not sums:
         return set(weights)
     gradients = torch.autograd.grad(sums, list(weights.values()), allow_unused=True)
-    return {name for name, gradient in zip(weights, gradients) if gradient is None}
+    return {name for name, gradient in zip(weights, gradients) if gradient is None and not name.endswith("key.bias")}
