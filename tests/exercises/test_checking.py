@@ -16,7 +16,8 @@ from xattn_edu.exercises.checking import Wrong, compare, exercise, two
         (100_000.4, 100_000, "expected 100,000, given 100000.4"),  # a count is exact
         (1.0002, 1.0, "expected 1.0, given 1.0002"),
         (torch.ones(2), 1, r"expected one number, 1, given shape \(2,\)"),
-        (np.ones(3), torch.ones(3), "expected a Tensor, given a ndarray"),
+        ([1.0, 1.0], torch.ones(2), "expected a Tensor, given a list"),
+        (np.ones(3), torch.ones(2), r"expected shape \(2,\), given \(3,\)"),
         (torch.ones(2, 3), torch.ones(3, 2), r"expected shape \(3, 2\), given \(2, 3\)"),
         (torch.ones(3), torch.ones(3, dtype=torch.bool), "a mask is made of True and False, given torch.float32"),
         (
@@ -35,7 +36,15 @@ def test_a_wrong_answer_is_refused_in_these_words(given, expected, says):
 
 @pytest.mark.parametrize(
     ("given", "expected"),
-    [(3.0, 3), (torch.tensor([3]), 3), (1 + 1e-6, 1.0), (torch.full((2,), 1 + 1e-6), torch.ones(2)), (np.eye(2),) * 2],
+    [
+        (3.0, 3),
+        (np.ones(3), torch.ones(3)),
+        (torch.ones(3, requires_grad=True), np.ones(3)),
+        (torch.tensor([3]), 3),
+        (1 + 1e-6, 1.0),
+        (torch.full((2,), 1 + 1e-6), torch.ones(2)),
+        (np.eye(2),) * 2,
+    ],
 )
 def test_a_right_answer_may_differ_by_rounding(given, expected):
     compare(given, expected, "here")

@@ -188,6 +188,10 @@ RIGHT = {
     "join_levels": {"another way": join_levels},
     "paired_lead": {
         "by a table of t": paired_lead,
+        "by a table of t with three digits": lambda a, b: (
+            leads(a, b).mean(),
+            half(leads(a, b), t={2: 12.7, 3: 4.30, 4: 3.18, 5: 2.78}[len(leads(a, b))]),
+        ),
         "by the library": lambda a, b: tuple(mean_interval(a[s] - b[s] for s in {*a} & {*b})),
     },
     "seeds_needed": {

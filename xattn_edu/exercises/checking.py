@@ -69,8 +69,11 @@ def _compare_numbers(given: Any, expected: float, where: str, causes: Mapping[st
 
 
 def _compare_arrays(given: Any, expected: Any, where: str, causes: Mapping[str, Any]) -> None:
-    kind = type(expected)
-    if not isinstance(given, kind):
+    if isinstance(given, ndarray) and isinstance(expected, Tensor):
+        given = torch.from_numpy(given)
+    elif isinstance(given, Tensor) and isinstance(expected, ndarray):
+        given = given.detach().numpy()
+    elif not isinstance(given, kind := type(expected)):
         raise Wrong(f"{where}: expected a {kind.__name__}, given a {type(given).__name__}")
     if tuple(given.shape) != tuple(expected.shape):
         raise Wrong(f"{where}: expected shape {tuple(expected.shape)}, given {tuple(given.shape)}")
