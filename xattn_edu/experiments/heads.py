@@ -1,7 +1,9 @@
 """Attention heads of a trained language model on sentences: MiniLM's where it is installed, else stored ones."""
 
+import functools
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 from xattn_edu.experiments.runs import RESULTS
 from xattn_edu.files import read_json
 from xattn_edu.models.attention import MultiHeadAttention
-from xattn_edu.models.language import Bert
+from xattn_edu.models.language import Bert, Tokenizer
 from xattn_edu.shapes import shaped
 from xattn_edu.weights.language import load_bert, load_tokenizer, minilm_folder
 
@@ -76,9 +78,14 @@ def sentence_heads(sentence: str) -> tuple[list[str], Tensor]:
             raise ModuleNotFoundError(f"{missing}. Without it there are only the stored sentences: {known}") from None
         weights = torch.tensor(stored[sentence]["thousandths"]) / 1000
         return stored[sentence]["words"], weights
-    tokenizer = load_tokenizer(folder)
+    tokenizer, encoder = _minilm(folder)
     ids, mask = tokenizer([sentence], None)
-    return tokenizer.tokens(ids[0]), heads_of(load_bert(folder), ids, mask)
+    return tokenizer.tokens(ids[0]), heads_of(encoder, ids, mask)
+
+
+@functools.cache
+def _minilm(folder: Path) -> tuple[Tokenizer, Bert]:
+    return load_tokenizer(folder), load_bert(folder)
 
 
 def record(sentences: Sequence[str] = SENTENCES) -> str:

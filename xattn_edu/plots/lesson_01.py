@@ -96,9 +96,10 @@ def weight_tables(
         raise ValueError("weight_tables needs at least one table, given none")
     arrays = {name: as_array(table) for name, table in tables.items()}
     widths = [max(table.shape[-1], 4) for table in arrays.values()]
-    height = 0.3 * max(table.shape[0] for table in arrays.values()) + 1.5
+    width = min(0.4 * sum(widths) + 1.1 * len(widths) + 0.8, 13)
+    cell = (width - 0.75 * len(widths) - 0.8) / sum(widths)
     with plt.rc_context(STYLE):
-        size = (min(0.4 * sum(widths) + 1.1 * len(widths) + 0.8, 13), height)
+        size = (width, cell * max(table.shape[0] for table in arrays.values()) + 1.2)
         figure, axes = plt.subplots(1, len(tables), figsize=size, width_ratios=widths, squeeze=False)
     for ax, (name, table) in zip(axes[0], arrays.items()):
         attention_heatmap(table, queries=queries, keys=keys, numbers=numbers, ax=ax)

@@ -55,7 +55,7 @@ def self_attention_diagram(tokens: Any, weights: Any, *, title: str = "") -> Axe
     x = _sign(ax, _cells(ax, a @ v, x + 1.5, low, OUTPUT, "SA(z)"), low, "=")
     x = _sign(ax, _cells(ax, a, x, low, "black", "A"), low, r"$\cdot$")
     _cells(ax, v, x, low, VALUE, "v")
-    ax.set(aspect="equal", xlim=(-0.5, 46), ylim=(low - max(len(z), dim) / 2 - 2, max(len(z), len(u)) / 2 + 2))
+    ax.set(aspect="equal", xlim=(-0.5, 47), ylim=(low - max(len(z), dim) / 2 - 2, max(len(z), len(u)) / 2 + 2))
     ax.set_axis_off()
     set_title(ax, title)
     return ax
