@@ -72,7 +72,7 @@ def sentence_heads(sentence: str) -> tuple[list[str], Tensor]:
     try:
         folder = minilm_folder()
     except ModuleNotFoundError as missing:
-        stored = read_json(STORED)["sentences"]
+        stored = _stored()
         if sentence not in stored:
             known = "; ".join(repr(known) for known in stored)
             raise ModuleNotFoundError(f"{missing}. Without it there are only the stored sentences: {known}") from None
@@ -81,6 +81,11 @@ def sentence_heads(sentence: str) -> tuple[list[str], Tensor]:
     tokenizer, encoder = _minilm(folder)
     ids, mask = tokenizer([sentence], None)
     return tokenizer.tokens(ids[0]), heads_of(encoder, ids, mask)
+
+
+@functools.cache
+def _stored() -> dict[str, Any]:
+    return read_json(STORED)["sentences"]
 
 
 @functools.cache

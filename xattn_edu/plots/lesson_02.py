@@ -160,7 +160,7 @@ def word_links(
 ) -> Figure:
     """Heads {caption: (words, weights (query, key))} as lines from each query word, left, to the key words, right.
 
-    The thicker the line, the larger the weight; weights below 0.05 are not drawn. `only` names the query words whose
+    The thicker the line, the larger the weight; weights below 0.1 are not drawn. `only` names the query words whose
     lines are drawn. Raises ValueError for no panels and for weights that do not fit their words.
     """
     if not panels:
@@ -178,7 +178,7 @@ def word_links(
             ax.text(-0.03, -row, word, color=QUERY, ha="right", va="center", fontsize=10, fontweight=bold)
             ax.text(1.03, -row, word, color=KEY, ha="left", va="center", fontsize=10)
             for column, weight in enumerate(weights[row]):
-                if weight >= 0.05 and (only is None or word in only):
+                if weight >= 0.1 and (only is None or word in only):
                     look: dict[str, Any] = {"lw": 4 * weight, "alpha": min(1, 0.25 + weight)}
                     ax.plot([0, 1], [-row, -column], color="black", solid_capstyle="butt", **look)
         ax.set(xlim=(-0.6, 1.6), ylim=(0.6 - longest, 0.7))
