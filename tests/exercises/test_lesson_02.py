@@ -60,7 +60,7 @@ WRONG = {
         "the diagonal": Named("own output", lambda f, x: table(f, x) & torch.eye(len(x), dtype=torch.bool)),
         "everything": lambda f, x: torch.ones(len(x), len(x), dtype=torch.bool),
         "causal": lambda f, x: torch.ones(len(x), len(x), dtype=torch.bool).tril(),
-        "in place": Named("change a clone", in_place),
+        "in place": Named("changes `tokens` in place", in_place),
         "sizes": Named("True and False", lambda f, x: table(f, x).double()),
     },
     "cross_attention": {
