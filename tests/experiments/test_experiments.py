@@ -145,7 +145,7 @@ def test_record_is_complete_and_names_no_one(run):
 @pytest.mark.parametrize("model", ["vit", "cnn"])
 @pytest.mark.parametrize("images", [20, 100])
 def test_little_data_takes_the_same_steps(model, images):
-    result = little_data(model, images, patch=14, steps=4, **TINY)
+    result = little_data(model, images, steps=4, **TINY)
     assert result.config["steps"] == 4 and result.config["train_images"] == images
     assert len(result.history["test accuracy"]) == 1
 
@@ -235,7 +235,7 @@ def test_a_recipe_names_the_table_that_lacks_its_profile(monkeypatch):
 
 def test_points_are_all_combinations():
     experiment = EXPERIMENTS["vit-little-data"]
-    assert len(list(experiment.points())) == 10
+    assert len(list(experiment.points())) == 15
     assert list(experiment.points(model=["cnn"], images=[100, 300])) == [
         {"model": "cnn", "images": 100},
         {"model": "cnn", "images": 300},
