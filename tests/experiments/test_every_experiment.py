@@ -272,7 +272,7 @@ def shown(run):
         assert kind is mixers[mixer] and is_xavier(run, "blocks")
         learned = model.positions.requires_grad
         if run.name == "vit-inside":
-            name = "learned_positions" if learned else "patch_7"
+            name = "learned_positions" if learned else "fixed_positions"
         else:
             assert not learned
             name = "vit_patch_14" if found["patch"] == 14 else "vit"

@@ -26,7 +26,7 @@ from xattn_edu.shapes import check_choice, shaped
 
 RECIPE: dict[str, Any] = {"batch_size": 64, "learning_rate": 3e-3, "weight_decay": 0.05, "warmup": 0.1, "clip": 1.0}
 VITS = {"vit": 4, "vit_patch_14": 14}  # the ViTs of `little_data`: the sides of their patches
-INSIDE = {"patch_7": (7, "sincos"), "learned_positions": (4, "learned")}  # ViTs to look inside: patch, positions
+INSIDE = {"fixed_positions": "sincos", "learned_positions": "learned"}  # the ViTs of `vit_inside`: their positions
 RECORDED_AS = {"flip": "horizontal flip"}  # what records call an augmentation, by its function's name
 
 
@@ -117,7 +117,7 @@ def little_data(
 
 
 def vit_inside(
-    model: str = "patch_7",
+    model: str = "fixed_positions",
     seed: int = 0,
     profile: str | Profile | None = None,
     *,
@@ -128,10 +128,10 @@ def vit_inside(
     device: str = "auto",
     progress: bool = True,
 ) -> Result:
-    """Train a ViT of INSIDE, whose weights are stored so that a reader can look inside.
+    """Train a ViT with patches of 7 whose weights are stored, so that a reader can look inside.
 
     Args:
-        model: a key of INSIDE: "patch_7", the model of `vit_fashion_mnist`, or "learned_positions", with patches of 4.
+        model: "fixed_positions", the model of `vit_fashion_mnist`, or "learned_positions", which differs in them alone.
         seed, profile, train_images, test_images, epochs: as in `vit_fashion_mnist`.
         checkpoint, device, progress: as in `train`.
 
@@ -140,7 +140,7 @@ def vit_inside(
     profile = choose_profile(profile)
     size = FASHION_SIZES[profile.name]
     check_choice("model", model, INSIDE)
-    patch, positions = INSIDE[model]
+    patch, positions = 7, INSIDE[model]
     epochs = size.epochs if epochs is None else epochs
     return _run(
         {"model": model, "patch": patch, "positions": positions, "profile": profile.name},

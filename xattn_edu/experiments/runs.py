@@ -81,7 +81,9 @@ def load_weights(
     path = result_path(name, point, seed, profile, RESULTS if folder is None else Path(folder))
     path = path.with_suffix(".safetensors")
     if not path.exists():
-        raise FileNotFoundError(f"no weights {path}: run `xattn reproduce {name} --seeds {seed + 1} --profile {profile}`")
+        raise FileNotFoundError(
+            f"no weights {path}: run `xattn reproduce {name} --seeds {seed + 1} --profile {profile}`"
+        )
     try:
         parts, metadata = read_weights(path)
         description = ModelDescription.from_metadata(metadata)
