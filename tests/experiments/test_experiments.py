@@ -142,6 +142,12 @@ def test_record_is_complete_and_names_no_one(run):
     assert set(record["machine"]) == {"cpu", "cores", "threads", "device"}
 
 
+def test_the_other_vit_of_little_data_has_patches_of_14():
+    result = little_data("vit_patch_14", 20, steps=1, **TINY)
+    assert result.model.patch_embedding.patch == result.config["patch"] == 14
+    assert result.config["model"] == "vit_patch_14"
+
+
 @pytest.mark.parametrize("model", ["vit", "cnn"])
 @pytest.mark.parametrize("images", [20, 100])
 def test_little_data_takes_the_same_steps(model, images):
@@ -235,7 +241,7 @@ def test_a_recipe_names_the_table_that_lacks_its_profile(monkeypatch):
 
 def test_points_are_all_combinations():
     experiment = EXPERIMENTS["vit-little-data"]
-    assert len(list(experiment.points())) == 15
+    assert len(list(experiment.points())) == 10
     assert list(experiment.points(model=["cnn"], images=[100, 300])) == [
         {"model": "cnn", "images": 100},
         {"model": "cnn", "images": 300},
@@ -315,13 +321,17 @@ def test_rows_come_in_the_order_of_their_settings(tmp_path):
 
 @pytest.mark.parametrize("name", [name for name in EXPERIMENTS if not name.startswith(("fusion", "referring", "lavt"))])
 def test_stored_results_are_whole(name):
-    """What is committed in results/: three seeds of every point, made by the recipe as it is now."""
+    """What is committed in results/: three seeds of every point, made by the recipe as it is now.
+
+    An experiment that stores weights for a notebook to look at needs the first seed: no mean is claimed of its runs.
+    """
+    enough = 1 if EXPERIMENTS[name].keep_weights else 3
     if not (experiments.RESULTS / name.replace("-", "_")).exists():
         pytest.skip("no results stored yet")
     rows = [row for row in load_results(name) if row["profile"] == "ci"]
     for point in EXPERIMENTS[name].points():
         runs = [row for row in rows if all(row[setting] == value for setting, value in point.items())]
-        assert len({row["seed"] for row in runs}) == len(runs) >= 3, point
+        assert len({row["seed"] for row in runs}) == len(runs) >= enough, point
         module, measured, tested = {
             "translation": (experiments.translation, "exact match", "test_pairs"),
             "objects": (experiments.objects, "right answers", "test_questions"),

@@ -8,8 +8,8 @@ from xattn_edu.exercises.lesson_01 import grad_key, stable_softmax, window_mask
 from xattn_edu.exercises.lesson_02 import attention_parameters, cross_attention, heads_apart
 from xattn_edu.exercises.lesson_03 import cache_numbers, decoder_layer, three_masks
 from xattn_edu.exercises.lesson_04 import channel_gate, product_macs, token_mixing
-from xattn_edu.exercises.lesson_05 import cut_patches, pre_norm_block, vit_parameters
-from xattn_edu.exercises.lesson_06 import quadratic_share, rollout
+from xattn_edu.exercises.lesson_05 import cut_patches, plane_positions, pre_norm_block, vit_parameters
+from xattn_edu.exercises.lesson_06 import ahead_or_open, quadratic_share, rollout, training_exaflops
 from xattn_edu.exercises.lesson_07 import class_token_attention, folded_attention, fusion_macs
 from xattn_edu.exercises.lesson_08 import class_token_fusion, pairwise_sum
 from xattn_edu.exercises.lesson_09 import crossvit_macs, intensity, pareto_frontier
@@ -19,6 +19,7 @@ from xattn_edu.exercises.lesson_12 import join_levels, lavt_stage, paired_lead, 
 from xattn_edu.exercises.lesson_13 import cross_attention_macs, look_up, own_cross_attention
 
 __all__ = [
+    "ahead_or_open",
     "attention_parameters",
     "cache_numbers",
     "channel_gate",
@@ -46,6 +47,7 @@ __all__ = [
     "pairwise_sum",
     "pareto_frontier",
     "pixels_ask_words",
+    "plane_positions",
     "pre_norm_block",
     "product_macs",
     "quadratic_share",
@@ -54,6 +56,7 @@ __all__ = [
     "stable_softmax",
     "three_masks",
     "token_mixing",
+    "training_exaflops",
     "vit_parameters",
     "window_bias",
     "window_mask",

@@ -8,7 +8,7 @@ from typing import Any
 
 from xattn_edu.data.objects import ABOUT
 from xattn_edu.experiments import objects
-from xattn_edu.experiments.fashion import INSIDE, VITS, little_data, vit_fashion_mnist, vit_inside, vit_mixers
+from xattn_edu.experiments.fashion import INSIDE, little_data, vit_fashion_mnist, vit_inside, vit_mixers
 from xattn_edu.experiments.fusions import RATES, SETTINGS, TASKS, fusion_rates, fusion_search, train_fusion
 from xattn_edu.experiments.records import ACCURACY, Result
 from xattn_edu.experiments.referring import (
@@ -56,9 +56,9 @@ EXPERIMENTS = {
         {"patch": (4, 7, 14)},
     ),
     "vit-little-data": Experiment(
-        "two ViTs and a CNN of their size on 100 to 12,000 images, about the same number of steps (notebook 06)",
+        "a ViT and a CNN of its size on 100 to 12,000 images, about the same number of steps (notebook 06)",
         little_data,
-        {"model": (*VITS, "cnn"), "images": (100, 300, 1000, 3000, 12000)},
+        {"model": ("vit", "cnn"), "images": (100, 300, 1000, 3000, 12000)},
     ),
     "vit-inside": Experiment(
         "small ViTs whose weights are kept, to look inside: positions, filters, attention (notebooks 05 and 06)",

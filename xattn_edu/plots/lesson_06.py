@@ -232,7 +232,7 @@ def patch_or_size(
     left.set(xlim=(-60, 920), ylim=(79.5, 87.2))
     right.set(xscale="log", xlabel="tokens N (an image of 224 pixels)", ylabel="quadratic part of a block (%)")
     right.set_ylim(0, 40)
-    right.legend(loc="center left", fontsize=9)
+    right.legend(loc="center left", fontsize=9, frameon=True, facecolor="white", edgecolor="none")
     set_title(left, "Published: L/32 matches B/16 at its cost")
     set_title(right, "Counted: up to 4 % at 197 tokens")
     return figure
