@@ -72,14 +72,14 @@ def _vit(folder: Path) -> str:
         for patch in (14, 7, 4)
         if (of_patch := _where(runs, patch=patch))
     ]
-    seconds = [run["cpu_seconds"] for run in _where(runs, patch=7)]
+    seconds = [run["seconds"] for run in _where(runs, patch=7)]
     return _section(
         "A small ViT on clothes: patch size",
         "xattn reproduce vit-fashion-mnist",
         f"A small ViT is trained on the {runs[0]['train_images']:,} images of Fashion-MNIST that ship with the course, "
         f"and tested on {runs[0]['test_images']:,} ({_seeds(runs)}).",
         _table(("", "test accuracy (%)", "MACs an image"), rows),
-        f"One run with patch 7 takes {min(seconds):.0f} to {max(seconds):.0f} seconds of CPU time.",
+        f"One run with patch 7 takes {min(seconds):.0f} to {max(seconds):.0f} seconds on two CPU cores.",
     )
 
 

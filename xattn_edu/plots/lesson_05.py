@@ -240,7 +240,7 @@ def attention_distances(
     """
     if not 1 <= len(distances) <= 2:
         raise ValueError(f"attention_distances compares one or two models, given {len(distances)}")
-    ax = axes_or_new(ax, (6, 3.4))
+    ax = axes_or_new(ax, (7, 3.2))
     for number, ((name, given), colour) in enumerate(zip(distances.items(), (GREY, QUERY))):
         array = as_array(given)
         layers = np.arange(1, len(array) + 1) + 0.12 * (number - (len(distances) - 1) / 2)
@@ -249,7 +249,6 @@ def attention_distances(
     if far is not None:
         ax.axhline(far, ls=":", color=KEY, lw=1.5, label="even attention")
     ax.set(xticks=range(1, len(array) + 1), xlabel="layer", ylabel="mean distance (pixels)")
-    ax.set_ylim(0, None)
-    ax.legend(loc="lower right", fontsize=9)
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
     set_title(ax, title)
     return ax
