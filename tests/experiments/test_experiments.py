@@ -19,7 +19,7 @@ from xattn_edu.experiments import (
     vit_fashion_mnist,
     vit_mixers,
 )
-from xattn_edu.experiments.fashion import SmallCNN, flip
+from xattn_edu.experiments.fashion import INSIDE, SmallCNN, flip
 from xattn_edu.experiments.records import Result
 from xattn_edu.experiments.sets import Sets, fashion_sets
 from xattn_edu.experiments.sizes import FASHION_SIZES, TRANSLATION_SIZES
@@ -340,6 +340,17 @@ def test_stored_results_are_whole(name):
             assert {key: row[key] for key in module.RECIPE} == module.RECIPE
             assert row["history"][measured][-1] == row["test_accuracy"]
             assert row[tested] == 2000
+
+
+@pytest.mark.parametrize("model", INSIDE)
+def test_stored_weights_of_vits_to_look_inside_fit(model):
+    vit = small_vit(7, FASHION_SIZES["ci"], positions=INSIDE[model])
+    first = vit.positions.clone()
+    experiments.load_weights(vit, "vit-inside", {"model": model}, "ci")
+    moved = not torch.allclose(first, vit.positions, atol=1e-3)  # sines and cosines are stored in float16
+    assert moved == vit.positions.requires_grad == (model == "learned_positions")
+    with pytest.raises(FileNotFoundError, match="xattn reproduce vit-inside --seeds 100 --profile ci"):
+        experiments.load_weights(vit, "vit-inside", {"model": model}, "ci", seed=99)
 
 
 def test_stored_vit_reaches_what_the_course_promises():
