@@ -1,8 +1,10 @@
 """Wrong answers to the exercises of lesson 5, patches and ViT."""
 
+import torch
 from einops import rearrange
-from helpers.exercises import Named, covers, named, refused
+from helpers.exercises import Named, accepted, covers, named, refused
 
+from xattn_edu.models.positions import sincos_positions
 from xattn_edu.models.vit import patchify
 
 
@@ -59,7 +61,46 @@ def vit_parameters(image, patch, width, depth, classes):
     return embedding + class_token_and_positions + depth * block + last_norm + head
 
 
+def turned(rows, columns, width, turns):
+    """Sines and cosines of each axis times its turns (row, column): right where both turn, and slowly."""
+    row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    angles = torch.stack([row.flatten() * turns[0], column.flatten() * turns[1]])
+    return torch.cat([angles.sin(), angles.cos()]).T.repeat(1, width // 4)
+
+
+def coordinates(rows, columns, width):
+    """Of one length, and different from each other, but a plane is no circle."""
+    row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    given = torch.stack([row.flatten(), column.flatten(), torch.ones(rows * columns)], dim=1)
+    return torch.nn.functional.pad(given / given.norm(dim=1, keepdim=True), (0, width - 3))
+
+
+def library_positions(rows, columns, width):
+    return sincos_positions((rows, columns), width)[0]
+
+
+def random_positions(rows, columns, width):
+    given = torch.randn(rows * columns, width, generator=torch.Generator().manual_seed(0))
+    return given / given.norm(dim=1, keepdim=True)
+
+
 WRONG = {
+    "plane_positions": {
+        "columns unknown": Named("know the column", lambda r, c, w: turned(r, c, w, (0.2, 0))),
+        "rows unknown": Named("know the row", lambda r, c, w: turned(r, c, w, (0, 0.2))),
+        "quick turns": Named("more similar than", lambda r, c, w: turned(r, c, w, (2.3, 1.9))),
+        "coordinates": Named("should not depend on where", coordinates),
+        "random": Named("should not depend on where", random_positions),
+        "each its own": Named(
+            "more similar than", lambda r, c, w: torch.eye(r * c)[:, :w] if w >= r * c else turned(r, c, w, (2.3, 1.9))
+        ),
+        "zeros": Named("vector of zeros", lambda r, c, w: torch.zeros(r * c, w)),
+        "a grid": Named("expected shape", lambda r, c, w: turned(r, c, w, (0.2, 0.2)).view(r, c, w)),
+        "of other lengths": Named(
+            "have lengths", lambda r, c, w: turned(r, c, w, (0.2, 0.2)) * torch.arange(1, r * c + 1)[:, None]
+        ),
+        "nothing": lambda r, c, w: None,
+    },
     "cut_patches": {
         "reshape alone": Named("reshape alone", lambda x, p: x.reshape(patchify(x, p).shape)),
         "down the columns": Named("should stand right of", lambda x, p: patchify(x.transpose(2, 3), p)),
@@ -92,6 +133,9 @@ WRONG = {
         "no norms in the blocks": Named("In each block 4 vectors", lambda *a: vit_parameters(*a) - a[3] * 4 * a[2]),
         "one too many": lambda *a: vit_parameters(*a) + 1,
     },
+}
+RIGHT = {
+    "plane_positions": {"slow turns": lambda r, c, w: turned(r, c, w, (0.3, 0.2)), "the library's": library_positions},
 }
 
 test_each_exercise_has_wrong_answers = covers(5, WRONG)

@@ -8,8 +8,8 @@ from xattn_edu.exercises.lesson_01 import attention_gradients, denoiser, stable_
 from xattn_edu.exercises.lesson_02 import cross_attention, dependence, heads_apart, look_back
 from xattn_edu.exercises.lesson_03 import cache_numbers, decoder_layer, three_masks
 from xattn_edu.exercises.lesson_04 import channel_gate, product_macs, token_mixing
-from xattn_edu.exercises.lesson_05 import cut_patches, pre_norm_block, vit_parameters
-from xattn_edu.exercises.lesson_06 import quadratic_share, rollout
+from xattn_edu.exercises.lesson_05 import cut_patches, plane_positions, pre_norm_block, vit_parameters
+from xattn_edu.exercises.lesson_06 import ahead_or_open, quadratic_share, rollout, training_exaflops
 from xattn_edu.exercises.lesson_07 import class_token_attention, folded_attention, fusion_macs
 from xattn_edu.exercises.lesson_08 import class_token_fusion, pairwise_sum
 from xattn_edu.exercises.lesson_09 import crossvit_macs, intensity, pareto_frontier
@@ -20,6 +20,8 @@ from xattn_edu.exercises.lesson_13 import cross_attention_macs, look_up, own_cro
 
 __all__ = [
     "attention_gradients",
+    "ahead_or_open",
+    "attention_parameters",
     "cache_numbers",
     "channel_gate",
     "class_token_attention",
@@ -48,6 +50,7 @@ __all__ = [
     "pairwise_sum",
     "pareto_frontier",
     "pixels_ask_words",
+    "plane_positions",
     "pre_norm_block",
     "product_macs",
     "quadratic_share",
@@ -56,6 +59,7 @@ __all__ = [
     "stable_softmax",
     "three_masks",
     "token_mixing",
+    "training_exaflops",
     "vit_parameters",
     "window_bias",
     "window_mask",

@@ -8,6 +8,23 @@ from xattn_edu.plots.charts import learning_curves, seed_bars
 from xattn_edu.plots.choices import queries_against_keys
 from xattn_edu.plots.lesson_01 import filtered_images, kernel_curves, look_up, multi_head_diagram, weight_tables
 from xattn_edu.plots.lesson_02 import dependence_fields, head_kinds, owners, self_attention_diagram, word_links
+from xattn_edu.plots.lesson_05 import (
+    attention_distances,
+    filters,
+    patch_cuts,
+    position_maps,
+    two_blocks,
+    vit_beside_encoder,
+)
+from xattn_edu.plots.lesson_06 import (
+    against_cost,
+    erased,
+    learning_from_few,
+    patch_or_size,
+    rollout_rows,
+    stream_norms,
+    training_steps,
+)
 from xattn_edu.plots.lesson_10 import fusion_paradigms, grouped_bars, masked_words, scene_rows, who_attends, window_grid
 from xattn_edu.plots.lesson_11 import dots_by_group, pixels_and_words, score_bars, word_maps
 from xattn_edu.plots.lesson_12 import lavt_diagram, leads, stage_maps
@@ -59,7 +76,9 @@ __all__ = [
     "Step",
     "VALUE",
     "WEIGHTS",
+    "against_cost",
     "alignment",
+    "attention_distances",
     "attention_heatmap",
     "attention_lanes",
     "attention_over_image",
@@ -68,6 +87,8 @@ __all__ = [
     "dependence_tables",
     "dots_by_group",
     "filtered_images",
+    "erased",
+    "filters",
     "fusion_diagram",
     "fusion_paradigms",
     "grouped_bars",
@@ -79,6 +100,7 @@ __all__ = [
     "leads_of_pathway",
     "learning_curves",
     "look_up",
+    "learning_from_few",
     "masked_words",
     "multi_head_diagram",
     "object_finder_diagram",
@@ -86,12 +108,16 @@ __all__ = [
     "objects_and_words",
     "owners",
     "paired_leads",
+    "patch_cuts",
     "patch_grid",
+    "patch_or_size",
     "pixels_and_words",
+    "position_maps",
     "pwam_diagram",
     "queries_against_keys",
     "query_key_graph",
     "referent",
+    "rollout_rows",
     "scene_rows",
     "score_bars",
     "scores_by_size",
@@ -99,9 +125,13 @@ __all__ = [
     "self_attention_diagram",
     "signed_map",
     "stage_maps",
+    "stream_norms",
+    "training_steps",
+    "two_blocks",
     "use_style",
     "value_mixes",
     "weight_tables",
+    "vit_beside_encoder",
     "who_attends",
     "window_grid",
     "word_links",
