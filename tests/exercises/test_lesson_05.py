@@ -141,3 +141,4 @@ RIGHT = {
 test_each_exercise_has_wrong_answers = covers(5, WRONG)
 test_no_wrong_answer_is_accepted = refused(WRONG)
 test_a_known_mistake_is_named = named(WRONG)
+test_a_right_answer_may_be_written_otherwise = accepted(RIGHT)
