@@ -19,9 +19,8 @@ from xattn_edu.exercises.lesson_12 import join_levels, lavt_stage, paired_lead, 
 from xattn_edu.exercises.lesson_13 import cross_attention_macs, look_up, own_cross_attention
 
 __all__ = [
-    "attention_gradients",
     "ahead_or_open",
-    "attention_parameters",
+    "attention_gradients",
     "cache_numbers",
     "channel_gate",
     "class_token_attention",
