@@ -141,6 +141,7 @@ def test_record_is_complete_and_names_no_one(run):
     assert record["metrics"]["macs"] == run.macs and record["metrics"]["cpu_per_wall"] > 0
     # torch's CUDA build from the registry says 2.14.1 to pip, and 2.14.1+cu130 itself.
     assert record["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert set(record["versions"]) == {"python", "xattn-edu", "torch", "numpy", "accelerate"}
     assert set(record["machine"]) == {"cpu", "cores", "threads", "device"}
 
 
