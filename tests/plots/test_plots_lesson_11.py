@@ -141,14 +141,14 @@ def test_bars_without_scores_or_with_other_groups_are_refused(scores, groups):
 
 
 def test_dots_are_the_values_and_the_control_is_grey():
-    panels = {"stage 1": {"left": [-1.0, -0.5], "the": [0.1, -0.1, 0.3]}, "stage 2": {"left": [2.0]}}
+    panels = {"stage 1": {"left": [-1.0, -0.5], "the": [0.1, -0.1, 0.6]}, "stage 2": {"left": [2.0]}}
     figure = drawn(plots.dots_by_group(panels, control="the", label="shares", title="a finding"))
     one, two = figure.axes
     np.testing.assert_array_equal(one.lines[0].get_xdata(), [-1.0, -0.5])
     assert one.lines[1].get_color() == plots.GREY != one.lines[0].get_color()
     assert one.get_xlim() == two.get_xlim() and (one.get_title("left"), one.get_xlabel()) == ("stage 1", "shares")
     means = [segments[0][0, 0] for segments in (part.get_segments() for part in one.collections)]
-    np.testing.assert_allclose(means, [-0.75, 0.1])
+    np.testing.assert_allclose(means, [-0.75, 0.2])
     assert [label.get_text() for label in one.get_yticklabels()] == ["left", "the"] and one.yaxis_inverted()
     assert [line.get_xdata() for line in one.lines if line.get_linestyle() == ":"] == [[0, 0]]
 
