@@ -181,6 +181,9 @@ WRONG = {
         "no feed-forward": without(feed_forward),
         "three projections": Named("four projections", with_parts(blocks=with_three_of_four_projections)),
         "a ratio of 4": Named("not always 4", lambda *a: crossvit_macs(*a[:4], 4, *a[5:])),
+        "one block of S in each encoder": with_parts(
+            blocks=lambda b: right_blocks(b) if b.name == "L" else right_blocks(b) // b.depth
+        ),
         "blocks of one encoder": Named("in *one* multi-scale encoder", with_parts(blocks=blocks_of_one_encoder)),
         "one fusion": Named("There is a fusion in each", with_parts(fusions=fusion_of_one_encoder)),
         "one encoder": Named(

@@ -109,6 +109,11 @@ def both_halves_added(a, b):
     return leads(a, b).mean(), sum(halves)
 
 
+def missing_seeds_as_0(a, b):
+    differences = np.array([value - b.get(seed, 0.0) for seed, value in a.items()])
+    return differences.mean(), half(differences)
+
+
 def interval_of_both_sides(a, b):
     halves = (mean_interval(side.values()).half for side in (a, b))
     return leads(a, b).mean(), float(np.hypot(*halves))
@@ -167,6 +172,7 @@ WRONG = {
     },
     "paired_lead": {
         "matched by place": Named("match by seed", matched_by_place),
+        "missing seeds as 0": missing_seeds_as_0,
         "b - a": Named("b - a", lambda a, b: (-leads(a, b).mean(), half(leads(a, b)))),
         "1.96": Named("Student's t", lambda a, b: (leads(a, b).mean(), half(leads(a, b), t=1.96))),
         "variance by n": Named("n - 1", lambda a, b: (leads(a, b).mean(), half(leads(a, b), ddof=0))),
