@@ -3,7 +3,7 @@
 import torch
 from einops import rearrange
 from helpers.attention_by_hand import gathered
-from helpers.exercises import Named, accepted, covers, named, refused
+from helpers.exercises import Named, accepted, covers, named, refused, says_every_cause
 
 
 def table(layer, tokens, change=torch.randn_like, into=None):
@@ -42,6 +42,14 @@ def padded(layer, tokens, context, padding):
 def late(layer, tokens, context, padding):
     weights = layer(tokens, context, return_weights=True)[1] * ~padding[:, None, None]
     value = rearrange(layer.value(context), "b t (h d) -> b h t d", h=layer.heads)
+    return layer.output(rearrange(weights @ value, "b h t d -> b t (h d)"))
+
+
+def of_two_sources(layer, tokens, keys_from, values_from):
+    """The right answer, with keys and values from two sources."""
+    parts = layer.query(tokens), layer.key(keys_from), layer.value(values_from)
+    query, key, value = (rearrange(part, "b t (h d) -> b h t d", h=layer.heads) for part in parts)
+    weights = (query @ key.mT / query.shape[-1] ** 0.5).softmax(-1)
     return layer.output(rearrange(weights @ value, "b h t d -> b t (h d)"))
 
 
@@ -109,3 +117,4 @@ test_a_right_answer_is_accepted = accepted(
         "look_back": {"a rotation": turned, "a longer rotation": lambda s, w: 7 * turned(s, w), "a fit": fitted},
     }
 )
+test_every_mistake_that_can_be_named_is_made = says_every_cause(2, WRONG)

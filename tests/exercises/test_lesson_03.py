@@ -1,7 +1,7 @@
 """Wrong answers to the exercises of lesson 3, encoder and decoder."""
 
 import torch
-from helpers.exercises import Named, covers, named, refused
+from helpers.exercises import Named, covers, named, refused, says_every_cause
 
 from xattn_edu.models.attention import causal_mask
 
@@ -33,6 +33,12 @@ def in_order(*numbers):
         return post_norm(y, [functions[number] for number in numbers], norms_of(layer))
 
     return answer
+
+
+def without_cross_attention(y, memory, mask, layer):
+    """Each of the two other parts has its own norm."""
+    itself, _, feed_forward = sublayers(layer, memory, mask)
+    return post_norm(y, [itself, feed_forward], norms_of(layer)[::2])
 
 
 def one_norm_for_all(y, memory, mask, layer):
@@ -78,7 +84,8 @@ WRONG = {
         "no causal mask": Named("needs a causal mask", lambda y, memory, mask, f: f(y, memory, None, mask)[0]),
         "no memory mask": Named("padding of the memory", lambda y, memory, mask, f: f(y, memory, causal(y), None)[0]),
         "memory first": Named("self-attention comes first", in_order(1, 0, 2)),
-        "no cross-attention": Named("cross-attention is missing", in_order(0, 2)),
+        "no cross-attention": Named("cross-attention is missing.", without_cross_attention),
+        "no cross-attention, the first norms": Named("feed-forward network has its norm", in_order(0, 2)),
         "no feed-forward network": Named("feed-forward network is missing", in_order(0, 1)),
         "one norm for all": Named("its own norm", one_norm_for_all),
         "pre-norm": Named("This is pre-norm", pre_norm),
@@ -106,6 +113,7 @@ WRONG = {
     },
     "cache_numbers": {
         "keys alone": Named("a key and a value", lambda depth, width, s, t: depth * width * (s + t)),
+        "queries, too": Named("holds no query", lambda depth, width, s, t: 3 * depth * width * (s + t)),
         "one layer": Named("Each layer has its own", lambda depth, width, s, t: 2 * width * (s + t)),
         "the answer alone": Named("of the source are kept", lambda depth, width, s, t: 2 * depth * width * t),
         "the source alone": Named("of the answer are kept", lambda depth, width, s, t: 2 * depth * width * s),
@@ -117,3 +125,4 @@ WRONG = {
 test_each_exercise_has_wrong_answers = covers(3, WRONG)
 test_no_wrong_answer_is_accepted = refused(WRONG)
 test_a_known_mistake_is_named = named(WRONG)
+test_every_mistake_that_can_be_named_is_made = says_every_cause(3, WRONG)

@@ -1,7 +1,7 @@
 """Wrong answers to the exercises of lesson 4, other attentions."""
 
 import numpy as np
-from helpers.exercises import Named, covers, named, refused
+from helpers.exercises import Named, covers, named, refused, says_every_cause
 
 
 def excited(squeezed, first, second):
@@ -12,6 +12,7 @@ WRONG = {
     "channel_gate": {
         "pooled axis lost": Named("keepdim", lambda z, a, b: excited(z.mean(1), a, b).sigmoid()),
         "no ReLU": Named("ReLU is missing", lambda z, a, b: (z.mean(1, True) @ a @ b).sigmoid()),
+        "ReLU at the end": Named("between the two layers", lambda z, a, b: (z.mean(1, True) @ a @ b).relu().sigmoid()),
         "no sigmoid": Named("sigmoid is missing", lambda z, a, b: excited(z.mean(1, True), a, b)),
         "softmax": Named("not softmax", lambda z, a, b: excited(z.mean(1, True), a, b).softmax(-1)),
         "a sum": Named("not their sum", lambda z, a, b: excited(z.sum(1, True), a, b).sigmoid()),
@@ -35,6 +36,7 @@ WRONG = {
         "queries squared": Named("not queries squared", lambda q, k, w: 2 * q * q * w),
         "keys squared": Named("not keys squared", lambda q, k, w: 2 * k * k * w),
         "added": Named("do not add", lambda q, k, w: 2 * (q + k) * w),
+        "with projections": Named("do not belong", lambda q, k, w: 2 * q * k * w + 2 * (q + k) * w * w),
         "no channels": Named("a dot product", lambda q, k, w: 2 * q * k),
         "both products apart": Named("expected one number", lambda q, k, w: np.array([q * k * w, q * k * w])),
     },
@@ -43,3 +45,4 @@ WRONG = {
 test_each_exercise_has_wrong_answers = covers(4, WRONG)
 test_no_wrong_answer_is_accepted = refused(WRONG)
 test_a_known_mistake_is_named = named(WRONG)
+test_every_mistake_that_can_be_named_is_made = says_every_cause(4, WRONG)

@@ -3,7 +3,7 @@
 import functools
 
 import torch
-from helpers.exercises import Named, covers, named, refused
+from helpers.exercises import Named, covers, named, refused, says_every_cause
 
 from xattn_edu.measure.intervals import mean_interval
 from xattn_edu.models.attention import attention_rollout
@@ -54,6 +54,10 @@ WRONG = {
         "no class token": Named("class token is a token", lambda i, p, w: share((i // p) ** 2, 12 * w, 2)),
         "one product": Named("two products", lambda i, p, w: share((i // p) ** 2 + 1, 12 * w, 1)),
         "no MLP": Named("belongs to the whole", lambda i, p, w: share((i // p) ** 2 + 1, 4 * w, 2)),
+        "224 pixels always": lambda i, p, w: share((224 // p) ** 2 + 1, 12 * w, 2),
+        "patches of 16 always": lambda i, p, w: share((i // 16) ** 2 + 1, 12 * w, 2),
+        "width 768 always": lambda i, p, w: share((i // p) ** 2 + 1, 12 * 768, 2),
+        "in percent": Named("in percent", lambda i, p, w: 100 * share((i // p) ** 2 + 1, 12 * w, 2)),
         "a ratio": Named("part of the whole", lambda i, p, w: 2 * ((i // p) ** 2 + 1) / (12 * w)),
     },
     "rollout": {
@@ -69,3 +73,4 @@ WRONG = {
 test_each_exercise_has_wrong_answers = covers(6, WRONG)
 test_no_wrong_answer_is_accepted = refused(WRONG)
 test_a_known_mistake_is_named = named(WRONG)
+test_every_mistake_that_can_be_named_is_made = says_every_cause(6, WRONG)

@@ -1,7 +1,7 @@
 """Wrong answers to the exercises of lesson 8, four fusions."""
 
 import torch
-from helpers.exercises import Named, covers, named, refused
+from helpers.exercises import Named, covers, named, refused, says_every_cause
 from torch.nn import functional as F
 
 
@@ -97,3 +97,4 @@ WRONG = {
 test_each_exercise_has_wrong_answers = covers(8, WRONG)
 test_no_wrong_answer_is_accepted = refused(WRONG)
 test_a_known_mistake_is_named = named(WRONG)
+test_every_mistake_that_can_be_named_is_made = says_every_cause(8, WRONG)

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
@@ -21,6 +22,7 @@ from xattn_edu.experiments import (
 )
 from xattn_edu.experiments.fashion import INSIDE, SmallCNN, flip
 from xattn_edu.experiments.records import Result
+from xattn_edu.experiments.runs import _store_weights
 from xattn_edu.experiments.sets import Sets, fashion_sets
 from xattn_edu.experiments.sizes import FASHION_SIZES, TRANSLATION_SIZES
 from xattn_edu.machine import PROFILES, choose_profile
@@ -139,6 +141,7 @@ def test_record_is_complete_and_names_no_one(run):
     assert record["metrics"]["macs"] == run.macs and record["metrics"]["cpu_per_wall"] > 0
     # torch's CUDA build from the registry says 2.14.1 to pip, and 2.14.1+cu130 itself.
     assert record["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert set(record["versions"]) == {"python", "xattn-edu", "torch", "numpy", "accelerate"}
     assert set(record["machine"]) == {"cpu", "cores", "threads", "device"}
 
 
@@ -284,6 +287,16 @@ def test_interrupted_reproduction_leaves_its_checkpoint_and_no_record(tmp_path, 
 
 def _install(monkeypatch, recipe):
     monkeypatch.setitem(EXPERIMENTS, "tiny", experiments.Experiment("tiny", recipe, {"patch": (14,)}))
+
+
+def test_weights_are_stored_in_half_precision_and_counts_as_they_are(tmp_path):
+    """A BatchNorm counts its batches, in whole numbers that half precision may not have."""
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    model[1].num_batches_tracked += 100_001
+    _store_weights(Result({}, model, History(), 0.5, 0, 0), tmp_path / "w.safetensors")
+    stored = safetensors.torch.load_file(tmp_path / "w.safetensors")
+    assert stored["0.weight"].dtype == torch.float16
+    assert stored["1.num_batches_tracked"].dtype == torch.int64 and stored["1.num_batches_tracked"] == 100_001
 
 
 def test_no_results_says_how_to_make_them(tmp_path):

@@ -266,6 +266,9 @@ def test_layers_stand_at_their_sizes_and_their_colour_tells_who_are_more():
     assert (ax.get_xscale(), ax.get_yscale(), ax.get_title("left")) == ("log", "log", "a finding")
     assert ax.get_xlim() == (0.7, 1600) and ax.get_ylim() == (0.7, 4000)
     assert [text.get_text() for text in ax.texts] == ["N = M", *USES]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("keys and values M", "queries N")
+    (equal,) = [line for line in ax.lines if line.get_linestyle() == "-" and line.get_marker() != "o"]
+    assert all(x == y for x, y in (equal.get_xy1(), equal.get_xy2()))
 
 
 def test_names_stand_on_the_side_they_are_given():
@@ -281,7 +284,7 @@ def test_lines_of_equal_products_are_straight_and_their_labels_parallel():
     (label,) = [text for text in ax.texts if text.get_text() == "N x M = 1,000"]
     start, end = ax.transData.transform([(1, 1000), (1000, 1)])
     assert label.get_rotation() % 360 == pytest.approx(np.degrees(np.arctan2(*(end - start)[::-1])) % 360, abs=0.1)
-    assert label.get_position()[0] == 50 and label.get_position()[1] > 1000 / 50
+    assert label.get_position()[0] == 50 and 1000 / 50 < label.get_position()[1] < 1.5 * 1000 / 50
     (line,) = [line for line in ax.lines if line.get_linestyle() == ":"]
     assert {line.get_xy1(), line.get_xy2()} == {(1, 1000), (1000, 1)}
 
@@ -497,6 +500,15 @@ def test_pwam_is_drawn_with_every_tensor_and_what_leads_to_it():
     assert gated == {"gate", "$F_i$: $w_{io}$, GELU"} and by_name["$E_i$"] == [{"+"}]
     colours = {text.get_text(): to_hex(text.get_bbox_patch().get_facecolor()) for text in boxes.values()}
     assert (colours["$V_i$"], colours["$L$"]) == (plots.QUERY.lower(), plots.KEY.lower())
+    kinds = {
+        "V_{i": plots.QUERY,
+        "L_{ik}$: ": plots.KEY,
+        "L_{iv}$: ": plots.VALUE,
+        "G_i": plots.VALUE,
+        "F_i": plots.OUTPUT,
+    }
+    for name, colour in colours.items():
+        assert all(colour == of_kind.lower() for begin, of_kind in kinds.items() if name.startswith(f"${begin}"))
 
 
 def test_pwam_has_shapes_on_its_arrows():

@@ -14,15 +14,15 @@ def cut_patches(answer: Answer) -> str:
         images = torch.arange(batch * channel * height * width).view(batch, channel, height, width).float()
         expected = vit.patchify(images, patch)
         inside = expected.view(*expected.shape[:2], channel, patch, patch)
-        down_the_columns = vit.patchify(images.transpose(2, 3), patch)
+        both_down = vit.patchify(images.transpose(2, 3), patch)
         channels_last = inside.permute(0, 1, 3, 4, 2)
         columns_first = inside.transpose(3, 4)
-        both_down = down_the_columns.view(inside.shape).transpose(3, 4)
+        patches_down = both_down.view(inside.shape).transpose(3, 4)
         inside_before_which = images.view(batch, channel, patch, height // patch, patch, width // patch)
         axes_exchanged = inside_before_which.permute(0, 3, 5, 1, 2, 4)
         mistakes = {
             "reshape alone runs along image rows, across patches.": images,
-            "Patches go down the columns: token 1 should stand right of token 0.": down_the_columns,
+            "Patches go down the columns: token 1 should stand right of token 0.": patches_down,
             "Inside a patch the channels come first: channel, row, column.": channels_last,
             "Inside a patch the rows come before the columns.": columns_first,
             "Patches go down the columns, and inside a patch too.": both_down,

@@ -134,7 +134,7 @@ def _causes_in_repeats(expected: int, branches: list[_Branch], ratio: int, encod
 @exercise
 def pareto_frontier(answer: Answer) -> str:
     """pareto_frontier(cost, accuracy): True for each model that no other one beats."""
-    for seed, (models, grid) in enumerate(((4, 50), (7, 4), (12, 8), (1, 9), (20, 6))):
+    for seed, (models, grid) in enumerate(((12, 8), (4, 50), (7, 4), (1, 9), (20, 6))):
         draw = np.random.default_rng(seed + 12)
         cost, accuracy = draw.integers(1, grid, models) * 1.5, 70.0 + draw.integers(1, grid, models)
         if models > 10:  # two models that are the same, on the frontier
