@@ -6,8 +6,8 @@ so that wrong answers give wrong results. A check never raises: a notebook runs 
 
 from xattn_edu.exercises.lesson_01 import grad_key, stable_softmax, window_mask
 from xattn_edu.exercises.lesson_02 import attention_parameters, cross_attention, heads_apart
-from xattn_edu.exercises.lesson_03 import cache_numbers, decoder_layer, three_masks
-from xattn_edu.exercises.lesson_04 import channel_gate, product_macs, token_mixing
+from xattn_edu.exercises.lesson_03 import decoder_layer, exchanged_date, grouped_attention, three_masks
+from xattn_edu.exercises.lesson_04 import channel_gate, linear_attention, pooled_lead
 from xattn_edu.exercises.lesson_05 import cut_patches, pre_norm_block, vit_parameters
 from xattn_edu.exercises.lesson_06 import quadratic_share, rollout
 from xattn_edu.exercises.lesson_07 import class_token_attention, folded_attention, fusion_macs
@@ -20,7 +20,6 @@ from xattn_edu.exercises.lesson_13 import cross_attention_macs, look_up, own_cro
 
 __all__ = [
     "attention_parameters",
-    "cache_numbers",
     "channel_gate",
     "class_token_attention",
     "class_token_fusion",
@@ -29,15 +28,18 @@ __all__ = [
     "crossvit_macs",
     "cut_patches",
     "decoder_layer",
+    "exchanged_date",
     "folded_attention",
     "fusion_macs",
     "gated",
     "gather_words",
     "grad_key",
+    "grouped_attention",
     "heads_apart",
     "intensity",
     "join_levels",
     "lavt_stage",
+    "linear_attention",
     "look_up",
     "norm_over_pixels",
     "overall_and_mean_iou",
@@ -46,14 +48,13 @@ __all__ = [
     "pairwise_sum",
     "pareto_frontier",
     "pixels_ask_words",
+    "pooled_lead",
     "pre_norm_block",
-    "product_macs",
     "quadratic_share",
     "rollout",
     "seeds_needed",
     "stable_softmax",
     "three_masks",
-    "token_mixing",
     "vit_parameters",
     "window_bias",
     "window_mask",

@@ -6,6 +6,15 @@ which colour-blind readers can distinguish. Weights run from white (0) to dark b
 
 from xattn_edu.plots.charts import learning_curves, seed_bars
 from xattn_edu.plots.choices import queries_against_keys
+from xattn_edu.plots.lesson_03 import fixed_and_own_summaries, shared_keys, transformer_diagram
+from xattn_edu.plots.lesson_04 import (
+    gate_diagrams,
+    influence_maps,
+    influence_tables,
+    leads_with_interval,
+    mixer_block_diagram,
+    product_orders,
+)
 from xattn_edu.plots.lesson_10 import fusion_paradigms, grouped_bars, masked_words, scene_rows, who_attends, window_grid
 from xattn_edu.plots.lesson_11 import dots_by_group, pixels_and_words, score_bars, word_maps
 from xattn_edu.plots.lesson_12 import lavt_diagram, leads, stage_maps
@@ -64,21 +73,28 @@ __all__ = [
     "attention_rollout",
     "dependence_tables",
     "dots_by_group",
+    "fixed_and_own_summaries",
     "fusion_diagram",
     "fusion_paradigms",
+    "gate_diagrams",
     "grouped_bars",
     "headline",
+    "influence_maps",
+    "influence_tables",
     "lavt_diagram",
     "leads",
     "leads_of_pathway",
+    "leads_with_interval",
     "learning_curves",
     "masked_words",
+    "mixer_block_diagram",
     "object_finder_diagram",
     "object_scene",
     "objects_and_words",
     "paired_leads",
     "patch_grid",
     "pixels_and_words",
+    "product_orders",
     "pwam_diagram",
     "queries_against_keys",
     "query_key_graph",
@@ -87,8 +103,10 @@ __all__ = [
     "score_bars",
     "scores_by_size",
     "seed_bars",
+    "shared_keys",
     "signed_map",
     "stage_maps",
+    "transformer_diagram",
     "use_style",
     "value_mixes",
     "who_attends",
