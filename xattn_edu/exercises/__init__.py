@@ -4,10 +4,11 @@ A check calls the reader's function on several inputs and compares the results w
 so that wrong answers give wrong results. A check never raises: a notebook runs to its end with its exercises open.
 """
 
+<<<<<<< HEAD
 from xattn_edu.exercises.lesson_01 import attention_gradients, denoiser, stable_softmax, window_mask
 from xattn_edu.exercises.lesson_02 import cross_attention, dependence, heads_apart, look_back
-from xattn_edu.exercises.lesson_03 import cache_numbers, decoder_layer, three_masks
-from xattn_edu.exercises.lesson_04 import channel_gate, product_macs, token_mixing
+from xattn_edu.exercises.lesson_03 import decoder_layer, exchanged_date, grouped_attention, three_masks
+from xattn_edu.exercises.lesson_04 import channel_gate, linear_attention, pooled_lead
 from xattn_edu.exercises.lesson_05 import cut_patches, plane_positions, pre_norm_block, vit_parameters
 from xattn_edu.exercises.lesson_06 import ahead_or_open, quadratic_share, rollout, training_exaflops
 from xattn_edu.exercises.lesson_07 import class_token_attention, folded_attention, fusion_macs
@@ -21,7 +22,6 @@ from xattn_edu.exercises.lesson_13 import cross_attention_macs, look_up, own_cro
 __all__ = [
     "ahead_or_open",
     "attention_gradients",
-    "cache_numbers",
     "channel_gate",
     "class_token_attention",
     "class_token_fusion",
@@ -32,14 +32,17 @@ __all__ = [
     "decoder_layer",
     "denoiser",
     "dependence",
+    "exchanged_date",
     "folded_attention",
     "fusion_macs",
     "gated",
     "gather_words",
+    "grouped_attention",
     "heads_apart",
     "intensity",
     "join_levels",
     "lavt_stage",
+    "linear_attention",
     "look_back",
     "look_up",
     "norm_over_pixels",
@@ -50,14 +53,13 @@ __all__ = [
     "pareto_frontier",
     "pixels_ask_words",
     "plane_positions",
+    "pooled_lead",
     "pre_norm_block",
-    "product_macs",
     "quadratic_share",
     "rollout",
     "seeds_needed",
     "stable_softmax",
     "three_masks",
-    "token_mixing",
     "training_exaflops",
     "vit_parameters",
     "window_bias",
