@@ -149,6 +149,11 @@ def twins_beat_each_other(cost, accuracy):
     return unbeaten(cost, accuracy, lambda i: (another != i) & (cost <= cost[i]) & (accuracy >= accuracy[i]))
 
 
+def first_of_twins(cost, accuracy):
+    models = list(zip(cost, accuracy))
+    return pareto_frontier(cost, accuracy) & np.array([models.index(model) == i for i, model in enumerate(models)])
+
+
 def each_beats_itself(cost, accuracy):
     return unbeaten(cost, accuracy, lambda i: (cost <= cost[i]) & (accuracy >= accuracy[i]))
 
@@ -189,6 +194,9 @@ WRONG = {
         "f alone": Named(
             "f and g stand in both", with_parts(fusions=lambda b: right_fusions(b) - b.encoders * f_and_g(b) // 2)
         ),
+        "f and g twice": Named(
+            "not once a branch", with_parts(fusions=lambda b: right_fusions(b) + b.encoders * f_and_g(b))
+        ),
         "no heads": Named("heads are missing", with_parts(head=nothing)),
         "no head of S": Named("S's is missing", with_parts(head=lambda b: right_head(b) * (b.name == "L"))),
         "no head of L": Named("L's is missing", with_parts(head=lambda b: right_head(b) * (b.name == "S"))),
@@ -205,6 +213,7 @@ WRONG = {
         "cheaper and better": Named("mind the ties", cheaper_and_better),
         "strictly cheaper": cheaper,
         "strictly better": better,
+        "the first of twins": Named("not only the first", first_of_twins),
         "twins beat each other": Named("both stay", twins_beat_each_other),
         "each beats itself": Named("does not beat itself", each_beats_itself),
         "dearer is better": Named("cost is bad", dearer_is_better),
@@ -224,6 +233,15 @@ WRONG = {
         "two for each multiply-add": Named("counts once", lambda t, i, o: t * i * o / 2 / (t * i + i * o + t * o)),
         "upside down": Named("not bytes for each", lambda t, i, o: 4 * (t * i + i * o + t * o) / (t * i * o)),
         "tokens alone": lambda t, i, o: t / 4,
+    },
+    "exaflops": {
+        "one operation": Named("two operations", lambda macs, e, n: 3 * macs * e * n / 1e18),
+        "forward alone": Named("also goes backward", lambda macs, e, n: 2 * macs * e * n / 1e18),
+        "backward alone": Named("three in all", lambda macs, e, n: 4 * macs * e * n / 1e18),
+        "MACs alone": Named("*and* three passes", lambda macs, e, n: macs * e * n / 1e18),
+        "one epoch": Named("in each epoch", lambda macs, e, n: 6 * macs * n / 1e18),
+        "giga": Named("exa is 10^18", lambda macs, e, n: 6 * macs * e * n / 1e9),
+        "rounded": lambda macs, e, n: round(6 * macs * e * n / 1e18),
     },
 }
 

@@ -7,8 +7,10 @@ import numpy as np
 import torch
 
 from xattn_edu.exercises.checking import Answer, compare, exercise
-from xattn_edu.measure.costs import count
+from xattn_edu.measure.costs import count, vit_macs
 from xattn_edu.models import crossvit
+
+_VIT_L16 = sum(vit_macs(224, 16, width=1024, depth=24))  # multiply-adds of ViT-L/16 for one image of 224 pixels
 
 
 class _Branch(NamedTuple):
@@ -128,6 +130,9 @@ def _causes_in_repeats(expected: int, branches: list[_Branch], ratio: int, encod
         "The fusions are missing.": expected - encoders * fusion,
         "f and g are missing in the fusions.": expected - encoders * f_and_g,
         "f and g stand in both directions of a fusion.": expected - encoders * f_and_g // 2,
+        "4 d_s d_l is f and g in both directions: count it once a fusion, not once a branch.": (
+            expected + encoders * f_and_g
+        ),
     }
 
 
@@ -149,6 +154,7 @@ def pareto_frontier(answer: Answer) -> str:
         strictly_both = _unbeaten(cheaper & better)
         strictly_cheaper, strictly_better = _unbeaten(cheaper & no_worse), _unbeaten(no_dearer & better)
         twins_out = _unbeaten(no_dearer & no_worse & another)
+        first_twins = expected & _unbeaten(np.tril(no_dearer & no_worse & another))
         as_if_sorted = np.append(True, accuracy[1:] > best_so_far[:-1])
         dearer_is_better = _unbeaten(~cheaper & no_worse & (~no_dearer | better))
         causes = {
@@ -160,6 +166,7 @@ def pareto_frontier(answer: Answer) -> str:
             "As accurate and cheaper is better, too.": strictly_better,
             "A model does not beat itself.": np.zeros(models, dtype=bool),
             "Two models with the same cost and accuracy: neither beats the other, both stay.": twins_out,
+            "Of two equal models both stay, not only the first.": first_twins,
             "The models do not come sorted by cost.": as_if_sorted,
             "A high cost is bad, not good.": dearer_is_better,
         }
@@ -191,3 +198,23 @@ def intensity(answer: Answer) -> str:
         where = f"{tokens} token{'s' * (tokens > 1)}, {inputs} -> {outputs}"
         compare(answer(tokens, inputs, outputs), macs / (4 * moved), where, causes)
     return "right: many tokens use each weight often, one token uses it once"
+
+
+@exercise
+def exaflops(answer: Answer) -> str:
+    """exaflops(macs, epochs, images): the operations of a training, in 10^18, two for each multiply-add."""
+    result = 0.0
+    for macs, epochs, images in ((2_000_000, 5, 50_000), (4_408_500_000, 7, 303_000_000), (_VIT_L16, 7, 303_000_000)):
+        result = 6 * macs * epochs * images / 1e18
+        causes = {
+            "A multiply-add is two operations: a product and a sum.": result / 2,
+            "Training also goes backward: the gradients cost twice what the forward pass costs.": result / 3,
+            "The backward pass costs twice the forward pass, and the forward pass is there, too: three in all.": (
+                2 * result / 3
+            ),
+            "Two operations for each multiply-add, *and* three passes for each image.": result / 6,
+            "Every image is seen once in each epoch.": result / epochs,
+            "exa is 10^18, giga is 10^9.": result * 1e9,
+        }
+        compare(answer(macs, epochs, images), result, f"{macs / 1e9:.3f} G MACs, {epochs} epochs", causes)
+    return f"right; ViT-L/16 takes {result:.0f} exaFLOPs"
