@@ -234,15 +234,6 @@ WRONG = {
         "upside down": Named("not bytes for each", lambda t, i, o: 4 * (t * i + i * o + t * o) / (t * i * o)),
         "tokens alone": lambda t, i, o: t / 4,
     },
-    "exaflops": {
-        "one operation": Named("two operations", lambda macs, e, n: 3 * macs * e * n / 1e18),
-        "forward alone": Named("also goes backward", lambda macs, e, n: 2 * macs * e * n / 1e18),
-        "backward alone": Named("three in all", lambda macs, e, n: 4 * macs * e * n / 1e18),
-        "MACs alone": Named("*and* three passes", lambda macs, e, n: macs * e * n / 1e18),
-        "one epoch": Named("in each epoch", lambda macs, e, n: 6 * macs * n / 1e18),
-        "giga": Named("exa is 10^18", lambda macs, e, n: 6 * macs * e * n / 1e9),
-        "rounded": lambda macs, e, n: round(6 * macs * e * n / 1e18),
-    },
 }
 
 test_each_exercise_has_wrong_answers = covers(9, WRONG)

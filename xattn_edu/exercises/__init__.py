@@ -12,7 +12,7 @@ from xattn_edu.exercises.lesson_05 import cut_patches, pre_norm_block, vit_param
 from xattn_edu.exercises.lesson_06 import quadratic_share, rollout
 from xattn_edu.exercises.lesson_07 import class_token_attention, folded_attention, fusion_macs
 from xattn_edu.exercises.lesson_08 import class_token_fusion, pairwise_sum, shown_leads
-from xattn_edu.exercises.lesson_09 import crossvit_macs, exaflops, intensity, pareto_frontier
+from xattn_edu.exercises.lesson_09 import crossvit_macs, intensity, pareto_frontier
 from xattn_edu.exercises.lesson_10 import overall_and_mean_iou, pixels_ask_words, window_bias, word_pieces
 from xattn_edu.exercises.lesson_11 import gated, gather_words, norm_over_pixels
 from xattn_edu.exercises.lesson_12 import join_levels, lavt_stage, paired_lead, seeds_needed
@@ -29,7 +29,6 @@ __all__ = [
     "crossvit_macs",
     "cut_patches",
     "decoder_layer",
-    "exaflops",
     "folded_attention",
     "fusion_macs",
     "gated",

@@ -7,10 +7,8 @@ import numpy as np
 import torch
 
 from xattn_edu.exercises.checking import Answer, compare, exercise
-from xattn_edu.measure.costs import count, vit_macs
+from xattn_edu.measure.costs import count
 from xattn_edu.models import crossvit
-
-_VIT_L16 = sum(vit_macs(224, 16, width=1024, depth=24))  # multiply-adds of ViT-L/16 for one image of 224 pixels
 
 
 class _Branch(NamedTuple):
@@ -198,23 +196,3 @@ def intensity(answer: Answer) -> str:
         where = f"{tokens} token{'s' * (tokens > 1)}, {inputs} -> {outputs}"
         compare(answer(tokens, inputs, outputs), macs / (4 * moved), where, causes)
     return "right: many tokens use each weight often, one token uses it once"
-
-
-@exercise
-def exaflops(answer: Answer) -> str:
-    """exaflops(macs, epochs, images): the operations of a training, in 10^18, two for each multiply-add."""
-    result = 0.0
-    for macs, epochs, images in ((2_000_000, 5, 50_000), (4_408_500_000, 7, 303_000_000), (_VIT_L16, 7, 303_000_000)):
-        result = 6 * macs * epochs * images / 1e18
-        causes = {
-            "A multiply-add is two operations: a product and a sum.": result / 2,
-            "Training also goes backward: the gradients cost twice what the forward pass costs.": result / 3,
-            "The backward pass costs twice the forward pass, and the forward pass is there, too: three in all.": (
-                2 * result / 3
-            ),
-            "Two operations for each multiply-add, *and* three passes for each image.": result / 6,
-            "Every image is seen once in each epoch.": result / epochs,
-            "exa is 10^18, giga is 10^9.": result * 1e9,
-        }
-        compare(answer(macs, epochs, images), result, f"{macs / 1e9:.3f} G MACs, {epochs} epochs", causes)
-    return f"right; ViT-L/16 takes {result:.0f} exaFLOPs"

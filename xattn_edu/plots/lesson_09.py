@@ -161,7 +161,7 @@ def speed_by_width(
     for name, (x, y) in points.items():
         _model(ax, name, x, y, True, (sides or {}).get(name, "e"))
     ax.axhline(peak, color=GREY, ls="--", lw=1.2)
-    ax.text(870, peak - 0.28, f"the card's peak in float32: {peak:.2f}", ha="right", fontsize=10, color=GREY)
+    ax.text(870, peak - 0.55, f"the card's peak in float32: {peak:.2f}", ha="right", fontsize=10, color=GREY)
     ax.set(xlim=(150, 880), ylim=(0, 1.1 * peak), xlabel="width (CrossViT: of branch L)", ylabel="T MACs/s on the V100")
     looks = [plt.Line2D([], [], color=c, marker=m, ls="", label=n) for n, (c, m) in FAMILIES.items()]
     ax.legend(handles=looks, loc="lower right", fontsize=9)
@@ -238,7 +238,10 @@ def token_sweeps(
             ax.loglog(tokens, cost, style[1:], label=f"{name}: $T^{{{slope:.1f}}}$", **look)
         ax.set_xticks((151, 598, 1343, 2386), ("151", "598", "1343", "2386"))
         ax.minorticks_off()
-        ax.yaxis.set_major_formatter("{x:g}")
+        ticks = [
+            n for n in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if cost.min() <= n <= 1.1 * cost.max()
+        ]
+        ax.set_yticks(ticks, [f"{n:g}" for n in ticks])
         ax.set(xlabel="tokens T of both branches", ylabel=unit)
         ax.legend(fontsize=9)
     axes[-1].plot(*batch, "ko-")
