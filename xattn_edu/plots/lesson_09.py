@@ -101,7 +101,9 @@ def frontier_panels(
         title: the finding.
     """
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(2, len(costs), figsize=(12.5, 6.4), sharex="col", height_ratios=[3, 1])
+        figure, axes = plt.subplots(
+            2, len(costs), figsize=(12.5, 6.4), sharex="col", height_ratios=[3, 1], squeeze=False
+        )
     y = as_array(accuracy)
     for column, (label, (cost, first, sides, ticks)) in zip(axes.T, costs.items()):
         x, first = as_array(cost), np.asarray(first, dtype=bool)
