@@ -240,9 +240,8 @@ def token_sweeps(
             ax.loglog(tokens, cost, style[1:], label=f"{name}: $T^{{{slope:.1f}}}$", **look)
         ax.set_xticks((151, 598, 1343, 2386), ("151", "598", "1343", "2386"))
         ax.minorticks_off()
-        ticks = [
-            n for n in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if cost.min() <= n <= 1.1 * cost.max()
-        ]
+        low, high = ax.get_ylim()
+        ticks = [n for n in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if low <= n <= high]
         ax.set_yticks(ticks, [f"{n:g}" for n in ticks])
         ax.set(xlabel="tokens T of both branches", ylabel=unit)
         ax.legend(fontsize=9)
