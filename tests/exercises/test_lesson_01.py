@@ -47,6 +47,13 @@ def gradients(grad_output, query, key, value, average=1.0, through=True, root=No
     return back @ key / root, back.T @ query / root, weights.T @ grad_output
 
 
+def scores_back(grad_output, query, key, value):
+    """The gradient for the scores, divided by sqrt(d)."""
+    root = query.shape[-1] ** 0.5
+    weights, grad_weights = softmax(query @ key.T / root), grad_output @ value.T
+    return weights * (grad_weights - (weights * grad_weights).sum(axis=-1, keepdims=True)) / root
+
+
 def changed(number, change):
     """The right gradients, with one changed."""
 
@@ -137,6 +144,14 @@ WRONG = {
         "not through softmax": Named("sent back through softmax", lambda *a: gradients(*a, through=False)),
         "no average": Named("average over the row", lambda *a: gradients(*a, average=0)),
         "not by weights": Named("multiplied by its weight", lambda *a: gradients(*a, by_weights=False)),
+        "over the keys": Named(
+            "sums over keys",
+            changed(1, lambda right, g, q, k, v: scores_back(g, q, k, v) @ q if len(q) == len(k) else right),
+        ),
+        "with the keys": Named(
+            "is q, not k",
+            changed(1, lambda right, g, q, k, v: scores_back(g, q, k, v).T @ k if len(q) == len(k) else right),
+        ),
         "keys not transposed": changed(1, lambda right, g, q, k, v: np.zeros_like(right) + right.mean(axis=0)),
         "values not transposed": Named(
             "transpose the weights",

@@ -45,12 +45,14 @@ def late(layer, tokens, context, padding):
     return layer.output(rearrange(weights @ value, "b h t d -> b t (h d)"))
 
 
-def of_two_sources(layer, tokens, keys_from, values_from):
-    """The right answer, with keys and values from two sources."""
+def by_hand(layer, tokens, keys_from, values_from, padding, scale=None, projected=True):
+    """The right answer for keys and values from the context."""
     parts = layer.query(tokens), layer.key(keys_from), layer.value(values_from)
     query, key, value = (rearrange(part, "b t (h d) -> b h t d", h=layer.heads) for part in parts)
-    weights = (query @ key.mT / query.shape[-1] ** 0.5).softmax(-1)
-    return layer.output(rearrange(weights @ value, "b h t d -> b t (h d)"))
+    scores = query @ key.mT / (scale or query.shape[-1] ** 0.5)
+    weights = scores.masked_fill(padding[:, None, None], -1e9).softmax(-1)
+    merged = rearrange(weights @ value, "b h t d -> b t (h d)")
+    return layer.output(merged) if projected else merged
 
 
 WRONG = {
@@ -79,6 +81,13 @@ WRONG = {
         "masked after the softmax": Named("mask the scores", late),
         "no output projection, no mask": lambda f, t, c, p: gathered(f, t, c),
         "one head": Named("heads were not kept apart", lambda f, t, c, p: one_head(f, t, c, p)),
+        "no scale": Named("division by sqrt(d) is missing", lambda f, t, c, p: by_hand(f, t, c, c, p, scale=1)),
+        "scale of the layer": Named("width of a head", lambda f, t, c, p: by_hand(f, t, c, c, p, scale=f.width**0.5)),
+        "no output projection": Named(
+            "output projection is missing", lambda f, t, c, p: by_hand(f, t, c, c, p, projected=False)
+        ),
+        "values from the tokens": Named("values came from the tokens", lambda f, t, c, p: by_hand(f, t, c, t, p)),
+        "keys from the tokens": Named("keys came from the tokens", lambda f, t, c, p: by_hand(f, t, t, c, p)),
         "self-attention of the context": lambda f, t, c, p: f(c, c, ~p[:, None]),
     },
     "look_back": {

@@ -154,6 +154,11 @@ def twins_beat_each_other(cost, accuracy):
     return unbeaten(cost, accuracy, lambda i: (another != i) & (cost <= cost[i]) & (accuracy >= accuracy[i]))
 
 
+def first_of_twins(cost, accuracy):
+    models = list(zip(cost, accuracy))
+    return pareto_frontier(cost, accuracy) & np.array([models.index(model) == i for i, model in enumerate(models)])
+
+
 def each_beats_itself(cost, accuracy):
     return unbeaten(cost, accuracy, lambda i: (cost <= cost[i]) & (accuracy >= accuracy[i]))
 
@@ -198,6 +203,9 @@ WRONG = {
         "f alone": Named(
             "f and g stand in both", with_parts(fusions=lambda b: right_fusions(b) - b.encoders * f_and_g(b) // 2)
         ),
+        "f and g twice": Named(
+            "not once a branch", with_parts(fusions=lambda b: right_fusions(b) + b.encoders * f_and_g(b))
+        ),
         "no heads": Named("heads are missing", with_parts(head=nothing)),
         "no head of S": Named("S's is missing", with_parts(head=lambda b: right_head(b) * (b.name == "L"))),
         "no head of L": Named("L's is missing", with_parts(head=lambda b: right_head(b) * (b.name == "S"))),
@@ -214,6 +222,7 @@ WRONG = {
         "cheaper and better": Named("mind the ties", cheaper_and_better),
         "strictly cheaper": Named("As cheap and more accurate", cheaper),
         "strictly better": Named("As accurate and cheaper", better),
+        "the first of twins": Named("not only the first", first_of_twins),
         "twins beat each other": Named("both stay", twins_beat_each_other),
         "each beats itself": Named("does not beat itself", each_beats_itself),
         "dearer is better": Named("cost is bad", dearer_is_better),

@@ -129,9 +129,9 @@ def _causes(number: int) -> list[str]:
     for node in ast.walk(ast.parse(source)):
         keys += node.keys if isinstance(node, ast.Dict) else []
         keys += [node.slice] if isinstance(node, ast.Subscript) else []
-    keys = [key.values[0] if isinstance(key, ast.JoinedStr) else key for key in keys]
-    texts = [key.value for key in keys if isinstance(key, ast.Constant) and isinstance(key.value, str)]
-    return [text for text in texts if " " in text]
+    begun = [key.values[0] for key in keys if isinstance(key, ast.JoinedStr)]
+    texts = [key.value for key in [*keys, *begun] if isinstance(key, ast.Constant) and isinstance(key.value, str)]
+    return [text for text in texts if " " in text and (text[-1] in ".?!" or text in {b.value for b in begun})]
 
 
 def accepted(right: Answers) -> Callable[..., None]:

@@ -4,7 +4,6 @@ A check calls the reader's function on several inputs and compares the results w
 so that wrong answers give wrong results. A check never raises: a notebook runs to its end with its exercises open.
 """
 
-<<<<<<< HEAD
 from xattn_edu.exercises.lesson_01 import attention_gradients, denoiser, stable_softmax, window_mask
 from xattn_edu.exercises.lesson_02 import cross_attention, dependence, heads_apart, look_back
 from xattn_edu.exercises.lesson_03 import decoder_layer, exchanged_date, grouped_attention, three_masks
@@ -12,7 +11,7 @@ from xattn_edu.exercises.lesson_04 import channel_gate, linear_attention, pooled
 from xattn_edu.exercises.lesson_05 import cut_patches, plane_positions, pre_norm_block, vit_parameters
 from xattn_edu.exercises.lesson_06 import ahead_or_open, quadratic_share, rollout, training_exaflops
 from xattn_edu.exercises.lesson_07 import class_token_attention, folded_attention, fusion_macs
-from xattn_edu.exercises.lesson_08 import class_token_fusion, pairwise_sum
+from xattn_edu.exercises.lesson_08 import class_token_fusion, pairwise_sum, shown_leads
 from xattn_edu.exercises.lesson_09 import crossvit_macs, intensity, pareto_frontier
 from xattn_edu.exercises.lesson_10 import overall_and_mean_iou, pixels_ask_words, window_bias, word_pieces
 from xattn_edu.exercises.lesson_11 import gated, gather_words, norm_over_pixels
@@ -58,6 +57,7 @@ __all__ = [
     "quadratic_share",
     "rollout",
     "seeds_needed",
+    "shown_leads",
     "stable_softmax",
     "three_masks",
     "training_exaflops",
