@@ -102,11 +102,6 @@ def test_white_is_zero_and_dark_is_the_largest_weight():
         (lambda: plots.word_shares({"x": [1], "y": [1]}, ["a"], colours=["red"]), "2 groups for 1 colours"),
         (lambda: plots.word_shares({"x": [1, 0]}, ["a"]), r"'x': shares of shape \(2,\) for 1 words"),
         (lambda: plots.word_shares({"x": WEIGHTS}, ["a", "b"]), r"'x': shares of shape \(2, 3\) for 2 words"),
-        (lambda: plots.seed_bars({}), "0 names"),
-        (lambda: plots.seed_bars({"a": [1, 2]}, colours=["red", "blue"]), "1 names, 2 colours"),
-        (lambda: plots.seed_bars({"a": 1.0}), r"'a': scores of shape \(\)"),
-        (lambda: plots.seed_bars({"a": []}), r"one at least, given \[\]"),
-        (lambda: plots.seed_bars({"a": [1, np.nan]}), "finite"),
         (lambda: plots.signed_map(np.ones((2, 3, 4))), r"given \(2, 3, 4\)"),
         (lambda: plots.signed_map(np.ones(3)), r"given \(3,\)"),
         (lambda: plots.signed_map(WEIGHTS, image=np.ones((1, 6, 8))), r"given \(1, 6, 8\)"),
@@ -233,26 +228,6 @@ def test_one_group_of_shares_has_the_keys_colour_and_reads_from_the_top_down():
     assert ax.yaxis_inverted() and ax.get_xlabel() == "attention"
 
 
-@any_kind
-def test_bars_show_the_mean_its_interval_and_every_seed(kind):
-    runs = {"a": kind(np.array([1.0, 2, 3])), "b": kind(np.array([4.0, 4]))}
-    ax = drawn(plots.seed_bars(runs, colours=["red", "blue"], xlabel="score", title="a finding"))
-    assert [bar.get_width() for bar in ax.patches] == [2, 4]
-    assert [to_hex(bar.get_facecolor()) for bar in ax.patches] == [to_hex("red"), to_hex("blue")]
-    first, second = (bars.get_segments()[0] for bars in ax.collections)
-    np.testing.assert_allclose(first, [[2 - 2.484, 0], [2 + 2.484, 0]], atol=1e-3)  # t = 4.303 with 2 degrees
-    np.testing.assert_allclose(second, [[4, 1], [4, 1]])
-    dots = [line.get_xydata() for line in ax.lines if line.get_marker() == "o"]
-    np.testing.assert_array_equal(np.concatenate(dots), [[1, 0], [2, 0], [3, 0], [4, 1], [4, 1]])
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"] and ax.yaxis_inverted()
-    assert (ax.get_xlabel(), ax.get_title("left")) == ("score", "a finding")
-
-
-def test_a_single_run_has_a_bar_and_no_interval():
-    ax = drawn(plots.seed_bars({"a": [2.0]}))
-    assert [bar.get_width() for bar in ax.patches] == [2] and not ax.collections
-
-
 # --- queries_against_keys
 
 USES = {"self": (9, 9), "class token": (1, 400), "pixels": (1000, 20)}
@@ -300,7 +275,6 @@ def test_lines_of_equal_products_are_straight_and_their_labels_parallel():
         lambda ax: plots.attention_over_image(GREY, np.eye(2), ax=ax),
         lambda ax: plots.learning_curves({"a": ([0, 1], [0, 1])}, ax=ax),
         lambda ax: plots.word_shares({"x": [0.5, 0.5]}, "ab", ax=ax),
-        lambda ax: plots.seed_bars({"a": [1, 2]}, ax=ax),
         lambda ax: plots.signed_map(WEIGHTS, ax=ax),
         lambda ax: plots.pwam_diagram(ax=ax),
         lambda ax: plots.score_bars({"a": 0.5}, ax=ax),

@@ -35,6 +35,7 @@ def vit_fashion_mnist(
     seed: int = 0,
     profile: str | Profile | None = None,
     *,
+    positions: str = "sincos",
     train_images: int | None = None,
     test_images: int | None = None,
     epochs: int | None = None,
@@ -44,12 +45,13 @@ def vit_fashion_mnist(
 ) -> Result:
     """Train a small ViT on Fashion-MNIST (28 x 28, ten classes) and test it.
 
-    Positions are sines and cosines, and the first weights are Xavier's, as in the ViT paper's code.
+    The first weights are Xavier's, as in the ViT paper's code.
 
     Args:
         patch: side of a patch in pixels; it divides 28.
         seed: of the first weights, the order of the images, and the choice of `train_images`.
         profile: a row of FASHION_SIZES: the model, the epochs, and whether the full set is used if it is on the disk.
+        positions: as in `ViT`: sines and cosines, or learned.
         train_images: how many, as many of each class as possible; all by default.
         test_images: how many, the first of each class; all by default.
         epochs: instead of the profile's.
@@ -65,7 +67,7 @@ def vit_fashion_mnist(
     return _run(
         {"patch": patch, "profile": profile.name},
         size,
-        partial(small_vit, patch),
+        partial(small_vit, patch, positions=positions),
         fashion_sets(train_images, test_images, seed=seed, full=full),
         {"epochs": epochs, "seed": seed, "checkpoint": checkpoint, "device": device, "progress": progress},
         shown=("width", "depth"),
@@ -117,38 +119,16 @@ def little_data(
 
 
 def vit_inside(
-    model: str = "fixed_positions",
-    seed: int = 0,
-    profile: str | Profile | None = None,
-    *,
-    train_images: int | None = None,
-    test_images: int | None = None,
-    epochs: int | None = None,
-    checkpoint: str | Path | None = None,
-    device: str = "auto",
-    progress: bool = True,
+    model: str = "fixed_positions", seed: int = 0, profile: str | Profile | None = None, **settings: Any
 ) -> Result:
-    """Train a ViT with patches of 7 whose weights are stored, so that a reader can look inside.
+    """`vit_fashion_mnist` with patches of 7, and weights that are stored, so that a reader can look inside.
 
-    Args:
-        model: "fixed_positions", the model of `vit_fashion_mnist`, or "learned_positions", which differs in them alone.
-        seed, profile, train_images, test_images, epochs: as in `vit_fashion_mnist`.
-        checkpoint, device, progress: as in `train`.
-
-    Raises ValueError for another model's name, and as `vit_fashion_mnist` does.
+    "fixed_positions" is that very model; "learned_positions" differs in them alone. `settings` are those of
+    `vit_fashion_mnist`. Raises ValueError for another model's name, and as `vit_fashion_mnist` does.
     """
-    profile = choose_profile(profile)
-    size = FASHION_SIZES[profile.name]
     check_choice("model", model, INSIDE)
-    patch, positions = 7, INSIDE[model]
-    epochs = size.epochs if epochs is None else epochs
-    return _run(
-        {"model": model, "patch": patch, "positions": positions, "profile": profile.name},
-        size,
-        partial(small_vit, patch, positions=positions),
-        fashion_sets(train_images, test_images, seed=seed),
-        {"epochs": epochs, "seed": seed, "checkpoint": checkpoint, "device": device, "progress": progress},
-    )
+    result = vit_fashion_mnist(7, seed, profile, positions=INSIDE[model], **settings)
+    return replace(result, config={"model": model, "positions": INSIDE[model]} | result.config)
 
 
 def vit_mixers(

@@ -4,7 +4,7 @@ Functions take arrays (NumPy or torch) and return the matplotlib Axes or Figure 
 which colour-blind readers can distinguish. Weights run from white (0) to dark blue.
 """
 
-from xattn_edu.plots.charts import learning_curves, seed_bars
+from xattn_edu.plots.charts import learning_curves
 from xattn_edu.plots.choices import queries_against_keys
 from xattn_edu.plots.lesson_01 import filtered_images, kernel_curves, look_up, multi_head_diagram, weight_tables
 from xattn_edu.plots.lesson_02 import dependence_fields, head_kinds, owners, self_attention_diagram, word_links
@@ -192,7 +192,6 @@ __all__ = [
     "scene_rows",
     "score_bars",
     "scores_by_size",
-    "seed_bars",
     "self_attention_diagram",
     "shared_keys",
     "shares_of_parts",

@@ -100,12 +100,12 @@ def vit_beside_encoder(
     for x in xs[2:5]:
         ax.plot([x, x], [0.52, 1.78], color=GREY, lw=1, ls=":", zorder=0)
     ax.text((xs[5] + xs[6]) / 2, 3.02, "ViT has no decoder", ha="center", fontsize=10, color=GREY)
-    ax.text(-0.8, 3.25, "Lesson 3: a Transformer for sentences", fontweight="bold")
+    ax.text(-0.8, 3.25, "Notebook 3: a Transformer for sentences", fontweight="bold")
     ax.text(-0.8, -1.0, f"ViT: {classes} logits for one image; the shapes are those of this lesson's small ViT",
             fontweight="bold")  # fmt: skip
     ax.set(xlim=(-0.9, 14.3), ylim=(-1.2, 3.6))
     ax.set_axis_off()
-    headline(figure, "ViT is the encoder of lesson 3: only what comes in and what is read out differ")
+    headline(figure, "ViT is the encoder of notebook 3 with another input, another output and its norms moved")
     return figure
 
 
@@ -117,7 +117,7 @@ def two_blocks(*, tokens: int | str = "N", width: int | str = "D") -> Figure:
     post = [("attention", DARKER), ("+", ""), ("LN", ORANGE), ("MLP", SKY), ("+", ""), ("LN", ORANGE)]
     pre = [("LN", ORANGE), ("attention", DARKER), ("+", ""), ("LN", ORANGE), ("MLP", SKY), ("+", "")]
     titles = (
-        "Post-norm (lesson 3): a norm stands on the way of the residual",
+        "Post-norm (notebook 3): a norm stands on the way of the residual",
         "Pre-norm (ViT): the residual passes from end to end, the norms stand in the branches",
     )
     for ax, parts, title in zip(axes, (post, pre), titles):
