@@ -131,8 +131,8 @@ def _model(ax: Axes, name: str, x: float, y: float, on: bool, side: str) -> None
     color, marker = FAMILIES.get(name.split("-")[0], OTHERS)
     ax.plot(x, y, marker, color=color, mfc=color if on else "white", mew=1.5, ms=6)
     dx, dy, align = SIDES[side]
-    text, offset = name.removeprefix("CrossViT-"), {"textcoords": "offset points", "ha": align, "fontsize": 9}
-    ax.annotate(text, (x, y), (dx, dy), color=color if color != OTHERS[0] else GREY, **offset)
+    text, color = name.removeprefix("CrossViT-"), GREY if color == OTHERS[0] else color
+    ax.annotate(text, (x, y), (dx, dy), textcoords="offset points", color=color, ha=align, fontsize=9)
 
 
 def changed_models(
