@@ -86,7 +86,7 @@ class Guarded:
 
     def _run(self, answer: Callable[..., Any], given: list[Any]) -> Any:
         try:
-            with _restored(), contextlib.redirect_stdout(self.printed), _time_limit(self.seconds):
+            with _restored(), contextlib.redirect_stdout(self.printed), time_limit(self.seconds):
                 return answer(*given)
         except TimeLimit:
             raise Wrong(f"it did not end within {self.seconds:g} seconds: is there a loop without an end?") from None
@@ -138,7 +138,7 @@ def _restored() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _time_limit(seconds: float) -> Iterator[None]:
+def time_limit(seconds: float) -> Iterator[None]:
     """Raise TimeLimit in the body after so many seconds.
 
     A second thread raises it between two of Python's instructions, on every system; a single operation of NumPy or
