@@ -35,6 +35,10 @@ class NotAttempted(Exception):
     """The answer is still the stub that raises NotImplementedError."""
 
 
+class Ended(Exception):
+    """The process in which an answer runs has ended: there is no verdict."""
+
+
 class TimeLimit(BaseException):
     """Raised inside an answer that takes too long. No `except Exception` of the answer catches it."""
 

@@ -8,7 +8,6 @@ import contextlib
 import linecache
 import os
 import pickle
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace

@@ -30,7 +30,8 @@ class Sandbox:
     Raises Broken if the process ends before its cells have run.
     """
 
-    def __init__(self, cells: Sequence[tuple[str, str]], limits: Limits = Limits()):
+    def __init__(self, cells: Sequence[tuple[str, str]], limits: Limits | None = None):
+        limits = limits or Limits()
         self.limits, self.output = limits, b""
         self._folder = tempfile.TemporaryDirectory(prefix="xattn_student_", ignore_cleanup_errors=True)
         folder = Path(self._folder.name)

@@ -14,11 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from xattn_edu.exercises.guard import Ended
+
 LARGEST = 64 * 2**20  # bytes of a frame
 DTYPES = {"bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"}
 
 
-class Broken(Exception):
+class Broken(Ended):
     """The other side has ended, or sends what is no frame or no result."""
 
 
@@ -53,7 +55,8 @@ def plain(x: Any) -> Any:
     if isinstance(x, np.generic):
         return plain(x.item())
     if isinstance(x, Tensor):
-        return {"tensor": _array(x.detach().cpu().numpy())} if x.dtype != torch.bfloat16 else {"tensor": plain(x.float())}
+        x = x.detach().cpu()
+        return {"tensor": _array((x.float() if x.dtype == torch.bfloat16 else x).numpy())}
     if isinstance(x, np.ndarray) and x.dtype.name in DTYPES:
         return {"array": _array(x)}
     if isinstance(x, list | tuple | set | frozenset):
