@@ -165,7 +165,7 @@ def test_an_endless_loop_costs_its_own_exercise_alone(graded):
 
 def test_a_fork_bomb_ends_with_its_process(graded):
     before = len(os.listdir("/proc"))
-    bomb = "import os, time\ntry:\n    while True:\n        if os.fork() == 0: time.sleep(1000)\nexcept OSError: pass\nreturn 2 * x"
+    bomb = "import os, time\ntry:\n    while True:\n        if os.fork() == 0: time.sleep(1000)\nexcept OSError:\n    return 2 * x"
     assert graded({"a": submission(bomb)})["a"].points in (3, 7, 10)
     assert len(os.listdir("/proc")) < before + 20
 
