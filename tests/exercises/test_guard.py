@@ -34,6 +34,8 @@ def test_an_answer_gets_float32_and_the_check_gets_its_own_dtype_back(kind):
     assert seen == [torch.float32] * 3 and result.dtype == again.dtype == kind
     assert layer.weight.dtype == kind  # the check's own layer stays as it is
     torch.testing.assert_close(result, layer(x), atol=1e-6, rtol=1e-6)
+    seen.clear()
+    assert torch.equal(Guarded(answer).exactly(x, layer, [x])[0], layer(x)) and seen == [kind] * 3
 
 
 def test_integers_masks_arrays_and_texts_stay_as_they_are():

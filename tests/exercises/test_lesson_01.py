@@ -1,7 +1,7 @@
 """Wrong answers to the exercises of lesson 1, attention in NumPy."""
 
 import numpy as np
-from helpers.exercises import Named, covers, named, refused
+from helpers.exercises import Named, accepted, covers, named, refused
 
 from xattn_edu.models.attention_numpy import softmax
 
@@ -36,15 +36,42 @@ def slice_before_the_row(length, reach):
     return mask
 
 
-def grad_scores(grad_output, query, key, value):
+def gradients(grad_output, query, key, value, average=1.0, through=True, root=None, by_weights=True):
+    """The right answer, and with other arguments a wrong one."""
+    root = query.shape[-1] ** 0.5 if root is None else root
     weights = softmax(query @ key.T / query.shape[-1] ** 0.5)
-    grad_weights = grad_output @ value.T
-    return weights * (grad_weights - (weights * grad_weights).sum(axis=-1, keepdims=True))
+    back = grad_weights = grad_output @ value.T
+    if through:
+        back = grad_weights - average * (weights * grad_weights).sum(axis=-1, keepdims=True)
+        back = weights * back if by_weights else back
+    return back @ key / root, back.T @ query / root, weights.T @ grad_output
 
 
-def grad_key(grad_output, query, key, value):
-    """The right answer."""
-    return grad_scores(grad_output, query, key, value).T @ query / query.shape[-1] ** 0.5
+def changed(number, change):
+    """The right gradients, with one changed."""
+
+    def answer(*arrays):
+        right = list(gradients(*arrays))
+        right[number] = change(right[number], *arrays)
+        return tuple(right)
+
+    return answer
+
+
+def distances(noisy, sharpness=5.0, nearby=0.0, reach=1):
+    """Scores of the lesson's form, less with the squared distance between two pixels."""
+    side = 2 * reach + 1
+    tokens = np.lib.stride_tricks.sliding_window_view(np.pad(noisy, reach, mode="edge"), (side, side))
+    tokens = tokens.reshape(noisy.size, -1)
+    place = np.stack(np.unravel_index(np.arange(noisy.size), noisy.shape), axis=1)
+    apart = ((place[:, None] - place) ** 2).sum(axis=-1)
+    return sharpness * (tokens @ tokens.T - (tokens**2).sum(axis=1) / 2) - nearby * apart
+
+
+def twice(noisy):
+    """Queries and keys from a picture that was denoised once; values stay those of the noisy picture."""
+    once = (softmax(distances(noisy)) @ noisy.ravel()).reshape(noisy.shape)
+    return distances(once, 20, 0.01)
 
 
 WRONG = {
@@ -90,15 +117,43 @@ WRONG = {
         "a slice that begins before the row": slice_before_the_row,
         "no axes for a sentence of one token": lambda n, r: window(n, r).squeeze(),
     },
-    "grad_key": {
-        "no scale": Named("1/sqrt(d) is missing", lambda g, q, k, v: grad_scores(g, q, k, v).T @ q),
-        "scale twice": Named("there twice", lambda g, q, k, v: grad_key(g, q, k, v) / q.shape[-1] ** 0.5),
-        "not through softmax": Named("sent back through softmax", lambda g, q, k, v: v @ g.T @ q / q.shape[-1] ** 0.5),
-        "wrong sign": lambda *a: -grad_key(*a),
-        "zeros": lambda g, q, k, v: np.zeros_like(k),
+    "attention_gradients": {
+        "no scale": Named("1/sqrt(d) is missing", lambda *a: gradients(*a, root=1)),
+        "scale twice": Named("there twice", lambda g, q, k, v: gradients(g, q, k, v, root=q.shape[-1])),
+        "not through softmax": Named("sent back through softmax", lambda *a: gradients(*a, through=False)),
+        "no average": Named("average over the row", lambda *a: gradients(*a, average=0)),
+        "not by weights": Named("multiplied by its weight", lambda *a: gradients(*a, by_weights=False)),
+        "keys not transposed": changed(1, lambda right, g, q, k, v: np.zeros_like(right) + right.mean(axis=0)),
+        "values not transposed": Named(
+            "transpose the weights",
+            changed(
+                2, lambda right, g, q, k, v: softmax(q @ k.T / q.shape[-1] ** 0.5) @ g if len(q) == len(k) else right
+            ),
+        ),
+        "values given equally": changed(2, lambda right, g, q, k, v: np.full_like(right, 1 / len(k)) * g.sum(axis=0)),
+        "wrong sign": lambda *a: tuple(-gradient for gradient in gradients(*a)),
+        "in another order": Named("for the query", lambda *a: gradients(*a)[::-1]),
+        "the keys' alone": Named("return three gradients", lambda *a: gradients(*a)[1]),
+        "nothing": Named("returns None", lambda *a: None),
+    },
+    "denoiser": {
+        "the lesson's scores": Named("around 0", distances),
+        "far too sharp": Named("below 0", lambda noisy: distances(noisy, sharpness=1000)),
+        "all alike": Named("below 0", lambda noisy: np.zeros((784, 784))),
+        "the neighbours alone": Named("below 0", lambda noisy: distances(noisy, 0, 1)),
+        "near pixels a little more": Named("around 0", lambda noisy: distances(noisy, nearby=0.005)),
+        "one row": Named("784 x 784", lambda noisy: np.zeros((1, 784))),
+        "minus infinity": Named("finite", lambda noisy: np.full((784, 784), -np.inf)),
+        "nothing": Named("returns None", lambda noisy: None),
     },
 }
 
 test_each_exercise_has_wrong_answers = covers(1, WRONG)
 test_no_wrong_answer_is_accepted = refused(WRONG)
 test_a_known_mistake_is_named = named(WRONG)
+test_a_right_answer_is_accepted = accepted(
+    {
+        "attention_gradients": {"a list": lambda *a: list(gradients(*a))},
+        "denoiser": {"keys from a first pass, and near ones": twice},
+    }
+)

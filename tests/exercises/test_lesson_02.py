@@ -1,13 +1,48 @@
 """Wrong answers to the exercises of lesson 2, self-attention in PyTorch."""
 
+import torch
 from einops import rearrange
-from helpers.attention_by_hand import cross_attention, gathered
-from helpers.exercises import Named, covers, named, refused
+from helpers.attention_by_hand import gathered
+from helpers.exercises import Named, accepted, covers, named, refused
 
 
-def attention_parameters(width, heads, context_width):
+def table(layer, tokens, change=torch.randn_like, into=None):
+    """The right answer: one token changed at a time; `into` collects the changes instead of starting anew."""
+    before = layer(tokens)
+    columns = []
+    for number in range(len(tokens)):
+        moved = tokens.clone() if into is None else into
+        moved[number] += change(moved[number])
+        columns.append(((layer(moved) - before).abs() > 1e-9).any(dim=1))
+    return torch.stack(columns, dim=1)
+
+
+def in_place(layer, tokens):
+    right = table(layer, tokens)
+    tokens += 1
+    return right
+
+
+def turned(shift, width, sign=-1):
+    """Each (sin, cos) turned by `sign` times the angle of `shift` positions, the right answer with sign -1."""
+    angle = sign * shift * 10000.0 ** -(torch.arange(0, width, 2) / width)
+    turn = torch.zeros(width, width)
+    i = torch.arange(width // 2)
+    j = i + width // 2
+    turn[i, i] = turn[j, j] = angle.cos()
+    turn[j, i], turn[i, j] = angle.sin(), -angle.sin()
+    return turn
+
+
+def padded(layer, tokens, context, padding):
     """The right answer."""
-    return 2 * (width**2 + width) + 2 * (context_width * width + width)
+    return layer(tokens, context, ~padding[:, None])
+
+
+def late(layer, tokens, context, padding):
+    weights = layer(tokens, context, return_weights=True)[1] * ~padding[:, None, None]
+    value = rearrange(layer.value(context), "b t (h d) -> b h t d", h=layer.heads)
+    return layer.output(rearrange(weights @ value, "b h t d -> b t (h d)"))
 
 
 WRONG = {
@@ -17,25 +52,60 @@ WRONG = {
         "tokens before heads": lambda x, h: rearrange(x, "b t (h d) -> b t h d", h=h),
         "the tokens": lambda x, h: x,
     },
-    "attention_parameters": {
-        "no context": Named("context_width wide", lambda w, h, c: 4 * w * w + 4 * w),
-        "no biases": Named("has a bias", lambda w, h, c: attention_parameters(w, h, c) - 4 * w),
-        "no output projection": Named(
-            "output projection is missing", lambda w, h, c: attention_parameters(w, h, c) - w * w - w
-        ),
-        "once for each head": Named("divide the width", lambda w, h, c: attention_parameters(w, h, c) * h),
-        "of one head": lambda w, h, c: attention_parameters(w // h, h, c),
+    "dependence": {
+        "transposed": Named("Transposed", lambda f, x: table(f, x).T),
+        "inverted": Named("Inverted", lambda f, x: ~table(f, x)),
+        "one after the other": Named("from the original tokens", lambda f, x: table(f, x, into=x.clone())),
+        "every channel alike": Named("A norm takes that away", lambda f, x: table(f, x, torch.ones_like)),
+        "the diagonal": Named("own output", lambda f, x: table(f, x) & torch.eye(len(x), dtype=torch.bool)),
+        "everything": lambda f, x: torch.ones(len(x), len(x), dtype=torch.bool),
+        "causal": lambda f, x: torch.ones(len(x), len(x), dtype=torch.bool).tril(),
+        "in place": Named("changes `tokens` in place", in_place),
+        "sizes": Named("True and False", lambda f, x: table(f, x).double()),
     },
     "cross_attention": {
-        "self-attention": Named("self-attention", lambda f, t, c: f(t)),
-        "exchanged": Named("Exchanged", lambda f, t, c: f(c, t)),
-        "no output projection": Named("output projection is missing", gathered),
-        "no scale": Named("sqrt(d) is missing", lambda f, t, c: f.output(gathered(f, t, c, scale=1))),
-        "one head": Named("heads were not kept apart", lambda f, t, c: f.output(gathered(f, t, c, heads=1))),
-        "self-attention of the context": lambda f, t, c: cross_attention(f, c, c),
+        "self-attention": Named("self-attention", lambda f, t, c, p: f(t)),
+        "exchanged": Named("Exchanged", lambda f, t, c, p: f(c, t)),
+        "padding attended to": Named("padding is attended to", lambda f, t, c, p: f(t, c)),
+        "padding alone": Named("only the padding", lambda f, t, c, p: f(t, c, p[:, None])),
+        "masked after the softmax": Named("mask the scores", late),
+        "no output projection, no mask": lambda f, t, c, p: gathered(f, t, c),
+        "one head": Named("heads were not kept apart", lambda f, t, c, p: one_head(f, t, c, p)),
+        "self-attention of the context": lambda f, t, c, p: f(c, c, ~p[:, None]),
+    },
+    "look_back": {
+        "ahead": Named("turn the other way", lambda s, w: turned(s, w, 1)),
+        "itself": Named("finds itself", lambda s, w: torch.eye(w)),
+        "always three": lambda s, w: turned(3, w),
+        "twice as far": lambda s, w: turned(2 * s, w),
+        "sines beside their cosines": lambda s, w: rearrange(turned(s, w), "(a i) (b j) -> (i a) (j b)", a=2, b=2),
+        "an array": Named("expected a tensor", lambda s, w: turned(s, w).numpy()),
+        "half": Named("expected a tensor", lambda s, w: turned(s, w)[: w // 2]),
+        "nothing": Named("returns None", lambda s, w: None),
     },
 }
+
+
+def one_head(layer, tokens, context, padding):
+    scores = layer.query(tokens) @ layer.key(context).mT / layer.width**0.5
+    weights = scores.masked_fill(padding[:, None], -torch.inf).softmax(-1)
+    return layer.output(weights @ layer.value(context))
+
+
+def fitted(shift, width):
+    """Least squares from each of 64 positions to the one `shift` before it: found without any trigonometry."""
+    angle = torch.arange(64)[:, None] * 10000.0 ** -(torch.arange(0, width, 2, dtype=torch.double) / width)
+    positions = torch.cat([angle.sin(), angle.cos()], dim=1)
+    return torch.linalg.lstsq(positions[shift:], positions[: 64 - shift], driver="gelsd").solution
+
 
 test_each_exercise_has_wrong_answers = covers(2, WRONG)
 test_no_wrong_answer_is_accepted = refused(WRONG)
 test_a_known_mistake_is_named = named(WRONG)
+test_a_right_answer_is_accepted = accepted(
+    {
+        "dependence": {"random changes": table},
+        "cross_attention": {"the layer itself": padded},
+        "look_back": {"a rotation": turned, "a longer rotation": lambda s, w: 7 * turned(s, w), "a fit": fitted},
+    }
+)

@@ -4,8 +4,8 @@ A check calls the reader's function on several inputs and compares the results w
 so that wrong answers give wrong results. A check never raises: a notebook runs to its end with its exercises open.
 """
 
-from xattn_edu.exercises.lesson_01 import grad_key, stable_softmax, window_mask
-from xattn_edu.exercises.lesson_02 import attention_parameters, cross_attention, heads_apart
+from xattn_edu.exercises.lesson_01 import attention_gradients, denoiser, stable_softmax, window_mask
+from xattn_edu.exercises.lesson_02 import cross_attention, dependence, heads_apart, look_back
 from xattn_edu.exercises.lesson_03 import cache_numbers, decoder_layer, three_masks
 from xattn_edu.exercises.lesson_04 import channel_gate, product_macs, token_mixing
 from xattn_edu.exercises.lesson_05 import cut_patches, pre_norm_block, vit_parameters
@@ -19,7 +19,7 @@ from xattn_edu.exercises.lesson_12 import join_levels, lavt_stage, paired_lead, 
 from xattn_edu.exercises.lesson_13 import cross_attention_macs, look_up, own_cross_attention
 
 __all__ = [
-    "attention_parameters",
+    "attention_gradients",
     "cache_numbers",
     "channel_gate",
     "class_token_attention",
@@ -29,15 +29,17 @@ __all__ = [
     "crossvit_macs",
     "cut_patches",
     "decoder_layer",
+    "denoiser",
+    "dependence",
     "folded_attention",
     "fusion_macs",
     "gated",
     "gather_words",
-    "grad_key",
     "heads_apart",
     "intensity",
     "join_levels",
     "lavt_stage",
+    "look_back",
     "look_up",
     "norm_over_pixels",
     "overall_and_mean_iou",

@@ -66,7 +66,14 @@ class Guarded:
         return guard
 
     def __call__(self, *arguments: Any) -> Any:
-        answer, *given = converted = [_converted(x, torch.float64, torch.float32) for x in (self.answer, *arguments)]
+        return self._call(arguments, [_converted(x, torch.float64, torch.float32) for x in (self.answer, *arguments)])
+
+    def exactly(self, *arguments: Any) -> Any:
+        """A call with the arguments as they are, where float32 would be too coarse."""
+        return self._call(arguments, [self.answer, *arguments])
+
+    def _call(self, arguments: tuple[Any, ...], converted: list[Any]) -> Any:
+        answer, *given = converted
         before = [_snapshot(x) for x in given]
         result = self._run(answer, given)
         for name, now, was in zip(self._names(len(given)), given, before):

@@ -1,8 +1,14 @@
 """Checks of the exercises in lesson 1, attention in NumPy."""
 
-import numpy as np
+import functools
+from collections.abc import Iterator
 
-from xattn_edu.exercises.checking import Answer, Wrong, compare, exercise
+import numpy as np
+from numpy import ndarray
+
+from xattn_edu.data import fashion_mnist
+from xattn_edu.exercises.checking import Answer, Wrong, compare, exercise, refuse_none
+from xattn_edu.measure.intervals import mean_interval
 from xattn_edu.models import attention_numpy
 
 
@@ -73,30 +79,97 @@ def window_mask(answer: Answer) -> str:
 
 
 @exercise
-def grad_key(answer: Answer) -> str:
-    """grad_key(grad_output, query, key, value): the gradient of attention's output with respect to the keys."""
+def attention_gradients(answer: Answer) -> str:
+    """attention_gradients(grad_output, query, key, value): the gradients for query, key and value."""
     draw = np.random.default_rng(2).normal
-    for n, m, d, c in ((4, 4, 4, 3), (3, 4, 5, 2), (1, 6, 2, 3)):
+    for n, m, d, c in ((4, 4, 4, 4), (3, 4, 5, 2), (1, 6, 2, 3)):
         query, key, value, grad_output = draw(size=(n, d)), draw(size=(m, d)), draw(size=(m, c)), draw(size=(n, c))
         weights = attention_numpy.attention(query, key, value)[1]
-        expected = attention_numpy.attention_backward(grad_output, query, key, value, weights)[1]
-        grad_weights = grad_output @ value.T
-        average = (weights * grad_weights).sum(-1, keepdims=True)
-        grad_scores = weights * (grad_weights - average) / np.sqrt(d)
+        expected = attention_numpy.attention_backward(grad_output, query, key, value, weights)
+        given = answer(*(array.copy() for array in (grad_output, query, key, value)))
+        if not isinstance(given, tuple | list) or len(given) != 3:
+            refuse_none(given)
+            raise Wrong(f"return three gradients, for query, key and value, given a {type(given).__name__}")
+        causes = _gradient_mistakes(grad_output, query, key, value, weights)
+        for name, mine, right in zip(("query", "key", "value"), given, expected):
+            compare(mine, right, f"{n} queries, {m} keys, width {d}: the gradient for the {name}", causes[name])
+    return "right, all three equal to the library's hand-derived gradients"
 
-        no_jacobian = grad_weights.T @ query / np.sqrt(d)
-        no_average = (weights * grad_weights).T @ query / np.sqrt(d)
-        # These two have the keys' shape only if there are as many queries as keys.
-        over_keys = grad_scores @ query if n == m else None
-        with_key = grad_scores.T @ key if n == m else None
-        causes = {
-            "In softmax's backward pass the average over the row must be subtracted.": no_average,
-            "This sums over keys; a key's gradient sums over queries: transpose.": over_keys,
-            "Each score is q . k: its derivative with respect to k is q, not k.": with_key,
-            "The 1/sqrt(d) is missing.": expected * np.sqrt(d),
-            "The 1/sqrt(d) is there twice.": expected / np.sqrt(d),
-            "The gradient has not been sent back through softmax.": no_jacobian,
-        }
-        arguments = (array.copy() for array in (grad_output, query, key, value))
-        compare(answer(*arguments), expected, f"{n} queries, {m} keys, width {d}", causes)
-    return "right, equal to the library's hand-derived gradient"
+
+def _gradient_mistakes(
+    grad_output: ndarray, query: ndarray, key: ndarray, value: ndarray, weights: ndarray
+) -> dict[str, dict[str, ndarray | None]]:
+    """For each gradient the results of known mistakes; None where the result would not have its shape."""
+    root = np.sqrt(query.shape[1])
+    grad_weights = grad_output @ value.T
+    no_average = weights * grad_weights
+    average = no_average.sum(-1, keepdims=True)
+    scores = weights * (grad_weights - average)
+    square = len(query) == len(key)
+    not_by_weights = "In softmax's backward pass each entry is multiplied by its weight."
+    shared = {
+        "In softmax's backward pass the average over the row must be subtracted.": no_average,
+        "The gradient has not been sent back through softmax.": grad_weights,
+        not_by_weights: grad_weights - average,
+    }
+    of_query = {cause: back @ key / root for cause, back in shared.items()}
+    of_key: dict[str, ndarray | None] = {cause: back.T @ query / root for cause, back in shared.items()}
+    for causes, right in ((of_query, scores @ key), (of_key, scores.T @ query)):
+        causes["The 1/sqrt(d) is missing."] = right
+        causes["The 1/sqrt(d) is there twice."] = right / root**2
+    of_key["This sums over keys; a key's gradient sums over queries: transpose."] = (
+        scores @ query / root if square else None
+    )
+    of_key["Each score is q . k: its derivative with respect to k is q, not k."] = (
+        scores.T @ key / root if square else None
+    )
+    of_value = {
+        "A value's gradient sums over queries: transpose the weights.": weights @ grad_output if square else None
+    }
+    return {"query": dict(of_query), "key": of_key, "value": of_value}
+
+
+PICTURES = 24
+
+
+@exercise
+def denoiser(answer: Answer) -> str:
+    """denoiser(noisy): scores (pixel, pixel) whose attention denoises better than the lesson's, on 24 pictures."""
+    errors = []
+    for noisy, clean in _pictures():
+        pixels = clean.size
+        scores = answer(noisy.copy())
+        refuse_none(scores)
+        if np.shape(scores) != (pixels, pixels) or not np.isfinite(scores).all():
+            raise Wrong(f"expected {pixels} x {pixels} finite scores, given shape {np.shape(scores)}")
+        errors.append(_error(noisy, clean, np.asarray(scores, dtype=float)))
+    lead = mean_interval(theirs - mine for theirs, mine in zip(_lesson_errors(), errors))
+    said = f"mean error {np.mean(errors):.4f}, paired lead over the lesson's scores {lead:.4f} on {PICTURES} pictures"
+    if lead.low <= 0:
+        where = "below" if lead.high < 0 else "around"
+        raise Wrong(f"{said}: the interval lies {where} 0, so this does not show that your scores are better")
+    return f"{said}: the interval lies above 0"
+
+
+def _pictures() -> Iterator[tuple[ndarray, ndarray]]:
+    """Noisy pictures, each with the clean one."""
+    for number, image in enumerate(fashion_mnist.load("test").images[:PICTURES]):
+        clean = image / 255
+        yield clean + 0.2 * np.random.default_rng(number).normal(size=clean.shape), clean
+
+
+@functools.cache
+def _lesson_errors() -> list[float]:
+    return [_error(noisy, clean, _lesson_scores(noisy)) for noisy, clean in _pictures()]
+
+
+def _lesson_scores(noisy: ndarray) -> ndarray:
+    """5 times (q . k - |k|^2 / 2) between the pixels' 3 x 3 neighbourhoods, as in the lesson."""
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(noisy, 1, mode="edge"), (3, 3))
+    tokens = windows.reshape(noisy.size, 9)
+    return 5 * (tokens @ tokens.T - (tokens**2).sum(axis=1) / 2)
+
+
+def _error(noisy: ndarray, clean: ndarray, scores: ndarray) -> float:
+    denoised = attention_numpy.softmax(scores) @ noisy.ravel()
+    return float(np.sqrt(((denoised - clean.ravel()) ** 2).mean()))
