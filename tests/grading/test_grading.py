@@ -123,7 +123,7 @@ CASES = {  # submission: points, words of a remark or an outcome
         "numbers",
     ),
     "memory": (submission("return bytearray(8 << 30)"), 7, "MemoryError"),
-    "output": (submission("print('x' * 2**30)\nreturn 2 * x"), 3, ""),
+    "output": (submission("print('x' * 2**29)\nreturn 2 * x"), 10, ""),
     "exits": (submission("import os\nos._exit(3)"), 7, "ended by itself"),
     "system exit": (submission("raise SystemExit"), 7, "SystemExit"),
     "forges a reply": (

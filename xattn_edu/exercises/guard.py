@@ -47,6 +47,14 @@ class Stopped(Exception):
     """The answer raised an error; the message has the error and the line."""
 
 
+class _Beginning(io.StringIO):
+    """The first characters of what is printed; a loop that prints must not fill the memory."""
+
+    def write(self, text: str) -> int:
+        super().write(text[: max(0, 10_000 - self.tell())])
+        return len(text)
+
+
 class Guarded:
     """An answer that a check calls as if it were the answer itself, with positional arguments.
 
@@ -57,7 +65,7 @@ class Guarded:
         if not callable(answer):
             raise Wrong(f"give the check the function itself, without brackets behind it, given {answer!r}")
         self.answer, self.seconds = answer, seconds
-        self.printed, self.calls = io.StringIO(), list[tuple[list[Any], Any]]()
+        self.printed, self.calls = _Beginning(), list[tuple[list[Any], Any]]()
 
     def of(self, module: nn.Module) -> "Guarded":
         """The same guard for a module that the answer, a class, has made."""

@@ -174,16 +174,20 @@ def judge_notebook(
     while left:  # a process that ends takes one exercise with it; the others get a new one
         try:
             with Sandbox(mended.cells, limits) as sandbox:
+                first = True
                 record.confined = sandbox.force
                 for cell, error in sandbox.errors.items():
                     remark = f"the cell {cell} stopped: {error}"
                     record.remarks += [remark] if remark not in record.remarks else []
                 while left:
                     name, one = next(iter(left.items()))
-                    del left[name]
                     record.outcomes[name] = _outcome(one, sandbox, seeds)
-                    if record.outcomes[name].kind == "ended":
+                    ended = record.outcomes[name].kind == "ended"
+                    if not ended or first:  # otherwise an exercise before it may be the cause: it is tried again, first
+                        del left[name]
+                    if ended:
                         break
+                    first = False
                 record.output = sandbox.output.decode(errors="replace")[:OUTPUT]
         except Broken as reason:
             for name, one in left.items():
