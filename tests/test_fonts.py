@@ -104,7 +104,6 @@ PLOTS = {
     "heatmap": lambda words: plots.attention_heatmap(np.eye(2), queries=words, keys=words).figure,
     "alignment": lambda words: plots.alignment(np.eye(2), source=words, target=words).figure,
     "bars": lambda words: plots.word_shares({"a": [0.5, 0.5]}, words).figure,
-    "seeds": lambda words: plots.seed_bars(dict.fromkeys(words, [1.0, 2.0])).figure,
     "curves": lambda words: plots.learning_curves({word: ([0, 1], [0, 1]) for word in words}).figure,
     "title": lambda words: plots.signed_map(np.eye(2), title=" ".join(words)).figure,
     "bold title": lambda words: plots.patch_grid(np.eye(2), 1, title=" ".join(words)).figure,

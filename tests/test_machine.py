@@ -108,3 +108,21 @@ def test_seed_reaches_every_generator():
 def test_seed_out_of_range(seed):
     with pytest.raises(ValueError, match=str(seed)):
         seed_everything(seed)
+
+
+def test_the_processor_is_named_and_not_numbered(tmp_path, monkeypatch):
+    """/proc/cpuinfo has a line "model" with a number, too, which may come first."""
+    information = tmp_path / "cpuinfo"
+    information.write_text("processor\t: 0\nmodel\t\t: 85\nmodel name\t: Chip: 3 GHz \n\nmodel name\t: other\n")
+    monkeypatch.setattr(profiles, "Path", lambda path: information)
+    assert profiles.describe_machine(torch.device("cpu"))["cpu"] == "Chip: 3 GHz"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize("show", [True, False])
+def test_a_bar_begins_where_the_run_is_continued_and_is_seen_in_terminals_alone(show, terminal, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal, raising=False)
+    bar = profiles.progress_bar("training", "epoch", 3, 10, show)
+    assert (bar.n, bar.total) == (3, 10)
+    assert bar.disable != (show and terminal)
+    bar.close()

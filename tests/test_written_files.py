@@ -148,3 +148,8 @@ def test_home(monkeypatch):
 def test_an_unknown_home_is_named_by_what_takes_a_path(call):
     with pytest.raises(FileNotFoundError, match="there is no home folder for ~"):
         call("~nobody-has-this-name/x")
+
+
+def test_brackets_nested_too_deeply_are_a_value_error():
+    with pytest.raises(ValueError, match="nested too deeply"):
+        files.parse_json("[" * 200_000)

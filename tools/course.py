@@ -440,6 +440,7 @@ def notebooks(port, rest):
         notebook["metadata"] = {"kernelspec": kernel, "language_info": {"name": "python"}}
         text = json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
         (ROOT / path).write_text(text, encoding="utf-8")
+        run(str(ROOT / "tools" / "figures.py"), str(ROOT / path))
     return 0
 
 

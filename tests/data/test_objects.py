@@ -113,6 +113,7 @@ def test_splits_and_seeds_share_no_scene_and_the_start_does_not_depend_on_the_co
     assert all(len(lot) == 400 for lot in lots) and len(set.union(*lots)) == 1600
     few, many = questions("test", 50, about=about), questions("test", 5000, about=about)
     assert few.sentences == many.sentences[:50] and (few.answer == many.answer[:50]).all()
+    assert len({scene.tobytes() for scene in many.objects}) == len(many)  # no scene is drawn a second time
 
 
 @pytest.mark.parametrize("about", ABOUT)

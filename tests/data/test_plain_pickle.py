@@ -234,3 +234,16 @@ def test_random_bytes_are_no_pickle():
         except ValueError:
             pass
     assert read > 10
+
+
+def test_the_length_of_a_text_may_have_eight_bytes():
+    text = "left of the tree"
+    assert read_plain_pickle(b"\x8d" + struct.pack("<Q", len(text)) + text.encode() + b".") == text
+
+
+@pytest.mark.parametrize("number", [np.float64(1.5), np.int32(-70_000), np.uint16(513), np.float32(0.1)])
+def test_a_number_of_a_big_endian_machine(number):
+    """Its pickle has the other sign for the order of bytes, and the bytes in this order."""
+    little = pickle.dumps(number, 3)
+    swapped = little.replace(b"<q", b">q").replace(number.tobytes(), number.tobytes()[::-1])
+    assert swapped != little and pickle.loads(swapped) == number == read_plain_pickle(swapped)

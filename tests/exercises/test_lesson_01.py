@@ -1,7 +1,7 @@
 """Wrong answers to the exercises of lesson 1, attention in NumPy."""
 
 import numpy as np
-from helpers.exercises import Named, accepted, covers, named, refused
+from helpers.exercises import Named, accepted, covers, named, refused, says_every_cause
 
 from xattn_edu.models.attention_numpy import softmax
 
@@ -47,6 +47,13 @@ def gradients(grad_output, query, key, value, average=1.0, through=True, root=No
     return back @ key / root, back.T @ query / root, weights.T @ grad_output
 
 
+def scores_back(grad_output, query, key, value):
+    """The gradient for the scores, divided by sqrt(d)."""
+    root = query.shape[-1] ** 0.5
+    weights, grad_weights = softmax(query @ key.T / root), grad_output @ value.T
+    return weights * (grad_weights - (weights * grad_weights).sum(axis=-1, keepdims=True)) / root
+
+
 def changed(number, change):
     """The right gradients, with one changed."""
 
@@ -74,8 +81,21 @@ def twice(noisy):
     return distances(once, 20, 0.01)
 
 
+def pieces(grad_output, query, key, value):
+    """Weights, their gradient, and the scale."""
+    return softmax(query @ key.T / query.shape[-1] ** 0.5), grad_output @ value.T, query.shape[-1] ** 0.5
+
+
+def without_average(grad_output, query, key, value):
+    weights, grad_weights, scale = pieces(grad_output, query, key, value)
+    return (weights * grad_weights).T @ query / scale
+
+
 WRONG = {
     "stable_softmax": {
+        "exponentials": Named("divide by the row's sum", np.exp),
+        "not divided": Named("division by the row's sum is missing", lambda s: np.exp(s - s.max(-1, keepdims=True))),
+        "divided by the mean": Named("not by its mean", lambda s: softmax(s) * s.shape[-1]),
         "nothing subtracted": Named("scores around 1000 give nan", lambda s: over_row_sums(np.exp(s))),
         "one maximum for all rows": Named("its own largest", lambda s: over_row_sums(np.exp(s - s.max()))),
         "a constant subtracted": Named("subtract the row's largest score", lambda s: over_row_sums(np.exp(s - 700))),
@@ -99,6 +119,7 @@ WRONG = {
     },
     "window_mask": {
         "all earlier keys": Named("attends to all earlier keys", lambda n, r: window(n, n)),
+        "not itself": Named("its own key, too", lambda n, r: window(n, r) & ~np.eye(n, dtype=bool)),
         "later keys": Named("attends to later keys", lambda n, r: window(n, r).T),
         "one key too few": Named("one too narrow", lambda n, r: window(n, r) & ~np.eye(n, k=-r, dtype=bool)),
         "inverted": Named("inverted", lambda n, r: ~window(n, r)),
@@ -123,6 +144,14 @@ WRONG = {
         "not through softmax": Named("sent back through softmax", lambda *a: gradients(*a, through=False)),
         "no average": Named("average over the row", lambda *a: gradients(*a, average=0)),
         "not by weights": Named("multiplied by its weight", lambda *a: gradients(*a, by_weights=False)),
+        "over the keys": Named(
+            "sums over keys",
+            changed(1, lambda right, g, q, k, v: scores_back(g, q, k, v) @ q if len(q) == len(k) else right),
+        ),
+        "with the keys": Named(
+            "is q, not k",
+            changed(1, lambda right, g, q, k, v: scores_back(g, q, k, v).T @ k if len(q) == len(k) else right),
+        ),
         "keys not transposed": changed(1, lambda right, g, q, k, v: np.zeros_like(right) + right.mean(axis=0)),
         "values not transposed": Named(
             "transpose the weights",
@@ -157,3 +186,4 @@ test_a_right_answer_is_accepted = accepted(
         "denoiser": {"keys from a first pass, and near ones": twice},
     }
 )
+test_every_mistake_that_can_be_named_is_made = says_every_cause(1, WRONG)

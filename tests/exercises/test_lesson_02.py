@@ -3,7 +3,7 @@
 import torch
 from einops import rearrange
 from helpers.attention_by_hand import gathered
-from helpers.exercises import Named, accepted, covers, named, refused
+from helpers.exercises import Named, accepted, covers, named, refused, says_every_cause
 
 
 def table(layer, tokens, change=torch.randn_like, into=None):
@@ -45,6 +45,16 @@ def late(layer, tokens, context, padding):
     return layer.output(rearrange(weights @ value, "b h t d -> b t (h d)"))
 
 
+def by_hand(layer, tokens, keys_from, values_from, padding, scale=None, projected=True):
+    """The right answer for keys and values from the context."""
+    parts = layer.query(tokens), layer.key(keys_from), layer.value(values_from)
+    query, key, value = (rearrange(part, "b t (h d) -> b h t d", h=layer.heads) for part in parts)
+    scores = query @ key.mT / (scale or query.shape[-1] ** 0.5)
+    weights = scores.masked_fill(padding[:, None, None], -1e9).softmax(-1)
+    merged = rearrange(weights @ value, "b h t d -> b t (h d)")
+    return layer.output(merged) if projected else merged
+
+
 WRONG = {
     "heads_apart": {
         "view alone": Named("view alone", lambda x, h: x.view(len(x), h, x.shape[1], -1)),
@@ -71,6 +81,13 @@ WRONG = {
         "masked after the softmax": Named("mask the scores", late),
         "no output projection, no mask": lambda f, t, c, p: gathered(f, t, c),
         "one head": Named("heads were not kept apart", lambda f, t, c, p: one_head(f, t, c, p)),
+        "no scale": Named("division by sqrt(d) is missing", lambda f, t, c, p: by_hand(f, t, c, c, p, scale=1)),
+        "scale of the layer": Named("width of a head", lambda f, t, c, p: by_hand(f, t, c, c, p, scale=f.width**0.5)),
+        "no output projection": Named(
+            "output projection is missing", lambda f, t, c, p: by_hand(f, t, c, c, p, projected=False)
+        ),
+        "values from the tokens": Named("values came from the tokens", lambda f, t, c, p: by_hand(f, t, c, t, p)),
+        "keys from the tokens": Named("keys came from the tokens", lambda f, t, c, p: by_hand(f, t, t, c, p)),
         "self-attention of the context": lambda f, t, c, p: f(c, c, ~p[:, None]),
     },
     "look_back": {
@@ -109,3 +126,4 @@ test_a_right_answer_is_accepted = accepted(
         "look_back": {"a rotation": turned, "a longer rotation": lambda s, w: 7 * turned(s, w), "a fit": fitted},
     }
 )
+test_every_mistake_that_can_be_named_is_made = says_every_cause(2, WRONG)

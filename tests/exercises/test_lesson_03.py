@@ -1,7 +1,7 @@
 """Wrong answers to the exercises of lesson 3, encoder and decoder."""
 
 import torch
-from helpers.exercises import Named, covers, named, refused
+from helpers.exercises import Named, covers, named, refused, says_every_cause
 
 from xattn_edu.models.attention import causal_mask
 
@@ -33,6 +33,12 @@ def in_order(*numbers):
         return post_norm(y, [functions[number] for number in numbers], norms_of(layer))
 
     return answer
+
+
+def without_cross_attention(y, memory, mask, layer):
+    """Each of the two other parts has its own norm."""
+    itself, _, feed_forward = sublayers(layer, memory, mask)
+    return post_norm(y, [itself, feed_forward], norms_of(layer)[::2])
 
 
 def one_norm_for_all(y, memory, mask, layer):
@@ -73,17 +79,54 @@ def causal(target):
     return causal_mask(target.shape[1])
 
 
+def attended(q, k, v):
+    return (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1) @ v
+
+
+def over_queries(q, k, v):
+    return (q @ k.mT / q.shape[-1] ** 0.5).softmax(-2) @ v
+
+
+def shared(q, x):
+    return x.repeat_interleave(q.shape[1] // x.shape[1], dim=1)
+
+
+def in_turn(q, x):
+    return x.repeat(1, q.shape[1] // x.shape[1], 1, 1)
+
+
+def iso(keys, values):
+    first, second, year = values.replace("/", ".").split(".")
+    month, day = (first, second) if "/" in keys else (second, first)
+    return f"{year}-{int(month):02}-{int(day):02}"
+
+
+def swapped(date):
+    year, month, day = date.split("-")
+    return f"{year}-{day}-{month}"
+
+
+def old_tokens_asked(y, memory, mask, layer):
+    itself, across, feed_forward = sublayers(layer, memory, mask)
+    norms = norms_of(layer)
+    z = norms[0](y + itself(y))
+    z = norms[1](z + across(y))
+    return norms[2](z + feed_forward(z))
+
+
 WRONG = {
     "decoder_layer": {
         "no causal mask": Named("needs a causal mask", lambda y, memory, mask, f: f(y, memory, None, mask)[0]),
         "no memory mask": Named("padding of the memory", lambda y, memory, mask, f: f(y, memory, causal(y), None)[0]),
         "memory first": Named("self-attention comes first", in_order(1, 0, 2)),
-        "no cross-attention": Named("cross-attention is missing", in_order(0, 2)),
+        "no cross-attention": Named("cross-attention is missing.", without_cross_attention),
+        "no cross-attention, the first norms": Named("feed-forward network has its norm", in_order(0, 2)),
         "no feed-forward network": Named("feed-forward network is missing", in_order(0, 1)),
         "one norm for all": Named("its own norm", one_norm_for_all),
         "pre-norm": Named("This is pre-norm", pre_norm),
         "no residuals": Named("residuals are missing", without_residuals),
         "no context": Named("got no context", without_context),
+        "query of the old tokens": Named("query is the layer's input", old_tokens_asked),
         "attentions exchanged": Named("attentions are exchanged", attentions_exchanged),
         "the tokens": lambda y, memory, mask, f: y,
     },
@@ -104,16 +147,27 @@ WRONG = {
         "two masks": Named("return three masks", lambda s, t: (padding(s), causal(t))),
         "nothing": Named("given nothing", lambda s, t: None),
     },
-    "cache_numbers": {
-        "keys alone": Named("a key and a value", lambda depth, width, s, t: depth * width * (s + t)),
-        "one layer": Named("Each layer has its own", lambda depth, width, s, t: 2 * width * (s + t)),
-        "the answer alone": Named("of the source are kept", lambda depth, width, s, t: 2 * depth * width * t),
-        "the source alone": Named("of the answer are kept", lambda depth, width, s, t: 2 * depth * width * s),
-        "lengths multiplied": Named("sum of the lengths", lambda depth, width, s, t: 2 * depth * width * s * t),
-        "bytes": Named("counts bytes", lambda depth, width, s, t: 8 * depth * width * (s + t)),
+    "grouped_attention": {
+        "repeat": Named("repeat_interleave, not repeat", lambda q, k, v: attended(q, *(in_turn(q, x) for x in (k, v)))),
+        "values in turn": Named("values of other groups", lambda q, k, v: attended(q, shared(q, k), in_turn(q, v))),
+        "first group": Named(
+            "All heads use the first", lambda q, k, v: attended(q, *(shared(q, x[:, :1]) for x in (k, v)))
+        ),
+        "no scale": Named("not divided", lambda q, k, v: attended(q * q.shape[-1] ** 0.5, shared(q, k), shared(q, v))),
+        "softmax over queries": Named("over the keys", lambda q, k, v: over_queries(q, shared(q, k), shared(q, v))),
+        "one head a group": Named("its own output", lambda q, k, v: attended(q[:, : k.shape[1]], k, v)),
+    },
+    "exchanged_date": {
+        "the keys' date": Named("keys only decide where", lambda keys, values: iso(keys, keys)),
+        "the values' date": Named("those of the keys' format", lambda keys, values: iso(values, values)),
+        "formats confused": Named("month stands first", lambda keys, values: swapped(iso(keys, values))),
+        "one digit": Named("two digits", lambda keys, values: iso(keys, values).replace("-0", "-")),
+        "a tuple": Named("return a string", lambda keys, values: tuple(iso(keys, values).split("-"))),
+        "nothing known": lambda keys, values: "1997-03-05",
     },
 }
 
 test_each_exercise_has_wrong_answers = covers(3, WRONG)
 test_no_wrong_answer_is_accepted = refused(WRONG)
 test_a_known_mistake_is_named = named(WRONG)
+test_every_mistake_that_can_be_named_is_made = says_every_cause(3, WRONG)

@@ -1,17 +1,50 @@
 """Wrong answers to the exercises of lesson 4, other attentions."""
 
-import numpy as np
-from helpers.exercises import Named, covers, named, refused
+from helpers.exercises import Named, covers, named, refused, says_every_cause
+from torch.nn import functional as F
 
 
 def excited(squeezed, first, second):
     return (squeezed @ first).relu() @ second
 
 
+def phi(x):
+    return F.elu(x) + 1
+
+
+def shares(scores):
+    return scores / scores.sum(-1, keepdim=True)
+
+
+def mean(values):
+    return sum(values) / len(values)
+
+
+def deviation(groups):
+    squares = [(x - mean(values)) ** 2 for values in groups.values() for x in values]
+    return (sum(squares) / (len(squares) - len(groups))) ** 0.5
+
+
+def of_n(groups):
+    n = len(groups["a"])
+    return ((n - 1) / n) ** 0.5
+
+
+def lead(groups, one, other, t):
+    half = t * deviation(groups) * (2 / len(groups[one])) ** 0.5
+    return mean(groups[one]) - mean(groups[other]), half
+
+
+def scaled(given, factor):
+    ahead, half = lead(*given)
+    return ahead, half * factor
+
+
 WRONG = {
     "channel_gate": {
         "pooled axis lost": Named("keepdim", lambda z, a, b: excited(z.mean(1), a, b).sigmoid()),
         "no ReLU": Named("ReLU is missing", lambda z, a, b: (z.mean(1, True) @ a @ b).sigmoid()),
+        "ReLU at the end": Named("between the two layers", lambda z, a, b: (z.mean(1, True) @ a @ b).relu().sigmoid()),
         "no sigmoid": Named("sigmoid is missing", lambda z, a, b: excited(z.mean(1, True), a, b)),
         "softmax": Named("not softmax", lambda z, a, b: excited(z.mean(1, True), a, b).softmax(-1)),
         "a sum": Named("not their sum", lambda z, a, b: excited(z.sum(1, True), a, b).sigmoid()),
@@ -19,27 +52,30 @@ WRONG = {
         "not pooled": Named("first take the mean", lambda z, a, b: excited(z, a, b).sigmoid()),
         "the gated tokens": Named("not the gated", lambda z, a, b: z * excited(z.mean(1, True), a, b).sigmoid()),
     },
-    "token_mixing": {
-        "not transposed back": Named("transpose back", lambda z, f: f(z.transpose(1, 2))),
-        "reshape both times": Named(
-            "reshape does not exchange axes", lambda z, f: f(z.reshape(len(z), z.shape[2], z.shape[1])).reshape(z.shape)
-        ),
-        "reshaped back": Named("transpose both times", lambda z, f: f(z.transpose(1, 2)).reshape(z.shape)),
-        "with a residual": Named("belongs to the block", lambda z, f: z + f(z.transpose(1, 2)).transpose(1, 2)),
-        "over the channels": lambda z, f: f(z),
-        "the tokens": lambda z, f: z,
+    "linear_attention": {
+        "not divided": Named("division is missing", lambda q, k, v: phi(q) @ (phi(k).mT @ v)),
+        "a mean": Named("not by their number", lambda q, k, v: phi(q) @ (phi(k).mT @ v) / k.shape[1]),
+        "elu alone": Named("elu + 1", lambda q, k, v: shares(F.elu(q) @ F.elu(k).mT) @ v),
+        "no phi": Named("phi is missing", lambda q, k, v: shares(q @ k.mT) @ v),
+        "softmax": Named("softmax attention", lambda q, k, v: (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1) @ v),
+        "phi of queries": Named("keys pass through phi", lambda q, k, v: shares(phi(q) @ k.mT) @ v),
+        "phi of keys": Named("queries pass through phi", lambda q, k, v: shares(q @ phi(k).mT) @ v),
     },
-    "product_macs": {
-        "one product": Named("two products", lambda q, k, w: q * k * w),
-        "two for each multiply-add": Named("counts once", lambda q, k, w: 4 * q * k * w),
-        "queries squared": Named("not queries squared", lambda q, k, w: 2 * q * q * w),
-        "keys squared": Named("not keys squared", lambda q, k, w: 2 * k * k * w),
-        "added": Named("do not add", lambda q, k, w: 2 * (q + k) * w),
-        "no channels": Named("a dot product", lambda q, k, w: 2 * q * k),
-        "both products apart": Named("expected one number", lambda q, k, w: np.array([q * k * w, q * k * w])),
+    "pooled_lead": {
+        "the other way": Named("first named less", lambda groups, one, other, t: lead(groups, other, one, t)),
+        "one mean": Named("Both means", lambda *given: scaled(given, 0.5**0.5)),
+        "of a run": Named("mean of n runs", lambda *given: scaled(given, len(given[0]["a"]) ** 0.5)),
+        "two groups": Named(
+            "Pool all groups", lambda groups, one, other, t: lead({n: groups[n] for n in (one, other)}, one, other, t)
+        ),
+        "by n": Named("each group has its own mean", lambda *given: scaled(given, of_n(given[0]))),
+        "no t": Named("times the standard error", lambda *given: scaled(given, 1 / given[3])),
+        "a variance": Named("take the root", lambda *given: scaled(given, deviation(given[0]))),
+        "a number": Named("two numbers", lambda *given: lead(*given)[0]),
     },
 }
 
 test_each_exercise_has_wrong_answers = covers(4, WRONG)
 test_no_wrong_answer_is_accepted = refused(WRONG)
 test_a_known_mistake_is_named = named(WRONG)
+test_every_mistake_that_can_be_named_is_made = says_every_cause(4, WRONG)

@@ -1,8 +1,10 @@
 """Wrong answers to the exercises of lesson 5, patches and ViT."""
 
+import torch
 from einops import rearrange
-from helpers.exercises import Named, covers, named, refused
+from helpers.exercises import Named, accepted, covers, named, refused, says_every_cause
 
+from xattn_edu.models.positions import sincos_positions
 from xattn_edu.models.vit import patchify
 
 
@@ -59,10 +61,67 @@ def vit_parameters(image, patch, width, depth, classes):
     return embedding + class_token_and_positions + depth * block + last_norm + head
 
 
+def turned(rows, columns, width, turns):
+    """Sines and cosines of each axis times its turns (row, column): right where both turn, and slowly."""
+    row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    angles = torch.stack([row.flatten() * turns[0], column.flatten() * turns[1]])
+    return torch.cat([angles.sin(), angles.cos()]).T.repeat(1, width // 4)
+
+
+def coordinates(rows, columns, width):
+    """Of one length, and different from each other, but a plane is no circle."""
+    row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    given = torch.stack([row.flatten(), column.flatten(), torch.ones(rows * columns)], dim=1)
+    return torch.nn.functional.pad(given / given.norm(dim=1, keepdim=True), (0, width - 3))
+
+
+def library_positions(rows, columns, width):
+    return sincos_positions((rows, columns), width)[0]
+
+
+def random_positions(rows, columns, width):
+    given = torch.randn(rows * columns, width, generator=torch.Generator().manual_seed(0))
+    return given / given.norm(dim=1, keepdim=True)
+
+
+def from_normed_tokens(tokens, block):
+    mixed = block.norm1(tokens) + attended(tokens, block)
+    return mixed + fed_forward(mixed, block)
+
+
+def first_norm_twice(tokens, block):
+    mixed = tokens + attended(tokens, block)
+    return mixed + block.mlp(block.norm1(mixed))
+
+
+def post_norm(tokens, block):
+    tokens = block.norm1(tokens + block.attention(tokens))
+    return block.norm2(tokens + block.mlp(tokens))
+
+
 WRONG = {
+    "plane_positions": {
+        "columns unknown": Named("know the column", lambda r, c, w: turned(r, c, w, (0.2, 0))),
+        "rows unknown": Named("know the row", lambda r, c, w: turned(r, c, w, (0, 0.2))),
+        "quick turns": Named("more similar than", lambda r, c, w: turned(r, c, w, (2.3, 1.9))),
+        "coordinates": Named("should not depend on where", coordinates),
+        "random": Named("should not depend on where", random_positions),
+        "each its own": Named(
+            "more similar than", lambda r, c, w: torch.eye(r * c)[:, :w] if w >= r * c else turned(r, c, w, (2.3, 1.9))
+        ),
+        "zeros": Named("vector of zeros", lambda r, c, w: torch.zeros(r * c, w)),
+        "a grid": Named("expected shape", lambda r, c, w: turned(r, c, w, (0.2, 0.2)).view(r, c, w)),
+        "of other lengths": Named(
+            "have lengths", lambda r, c, w: turned(r, c, w, (0.2, 0.2)) * torch.arange(1, r * c + 1)[:, None]
+        ),
+        "nothing": lambda r, c, w: None,
+    },
     "cut_patches": {
         "reshape alone": Named("reshape alone", lambda x, p: x.reshape(patchify(x, p).shape)),
-        "down the columns": Named("should stand right of", lambda x, p: patchify(x.transpose(2, 3), p)),
+        "down the columns": Named(
+            "should stand right of", lambda x, p: rearrange(x, "b c (r p) (k q) -> b (k r) (c p q)", p=p, q=p)
+        ),
+        "down the columns and inside": Named("inside a patch too", lambda x, p: patchify(x.transpose(2, 3), p)),
         "channels last": Named(
             "channels come first", lambda x, p: rearrange(x, "b c (r p) (k q) -> b (r k) (p q c)", p=p, q=p)
         ),
@@ -79,6 +138,11 @@ WRONG = {
         "no second residual": Named("second residual is missing", without_second_residual),
         "no first norm": Named("No norm before the attention", without_first_norm),
         "no second norm": Named("No norm before the MLP", without_second_norm),
+        "residual of the normed tokens": Named("not LN(z)", from_normed_tokens),
+        "first norm twice": Named("second norm is block.norm2", first_norm_twice),
+        "second residual of z": Named("second residual adds z'", lambda z, f: z + fed_forward(z + attended(z, f), f)),
+        "MLP of z": Named("start from z'", lambda z, f: z + attended(z, f) + fed_forward(z, f)),
+        "post-norm": Named("This is post-norm", post_norm),
         "norms exchanged": norms_exchanged,
         "the block's tokens and weights": lambda z, block: block(z),
         "the MLP on a post-norm": mlp_on_a_post_norm,
@@ -90,10 +154,18 @@ WRONG = {
         "no last norm": Named("Two vectors of", lambda *a: vit_parameters(*a) - 2 * a[2]),
         "no bias of the head": Named("head has a bias", lambda *a: vit_parameters(*a) - a[4]),
         "no norms in the blocks": Named("In each block 4 vectors", lambda *a: vit_parameters(*a) - a[3] * 4 * a[2]),
+        "no positions": Named("Position embeddings", lambda *a: vit_parameters(*a) - ((a[0] // a[1]) ** 2 + 1) * a[2]),
+        "no biases of the norms": Named("weight and a bias", lambda *a: vit_parameters(*a) - (2 * a[3] + 1) * a[2]),
+        "no biases of the MLP": Named("MLP's two layers", lambda *a: vit_parameters(*a) - a[3] * 5 * a[2]),
         "one too many": lambda *a: vit_parameters(*a) + 1,
     },
+}
+RIGHT = {
+    "plane_positions": {"slow turns": lambda r, c, w: turned(r, c, w, (0.3, 0.2)), "the library's": library_positions},
 }
 
 test_each_exercise_has_wrong_answers = covers(5, WRONG)
 test_no_wrong_answer_is_accepted = refused(WRONG)
 test_a_known_mistake_is_named = named(WRONG)
+test_every_mistake_that_can_be_named_is_made = says_every_cause(5, WRONG)
+test_a_right_answer_may_be_written_otherwise = accepted(RIGHT)

@@ -3,8 +3,9 @@
 import functools
 
 import torch
-from helpers.exercises import Named, covers, named, refused
+from helpers.exercises import Named, covers, named, refused, says_every_cause
 
+from xattn_edu.measure.intervals import mean_interval
 from xattn_edu.models.attention import attention_rollout
 
 
@@ -22,11 +23,41 @@ def identity(weights):
     return torch.eye(weights.shape[-1])
 
 
+def sign_of_the_mean(ours, theirs):
+    lead = sum(ours) - sum(theirs)
+    return (lead > 0) - (lead < 0)
+
+
+def unpaired(ours, theirs):
+    one, other = mean_interval(ours), mean_interval(theirs)
+    return (one.low > other.high) - (one.high < other.low)
+
+
 WRONG = {
+    "training_exaflops": {
+        "one FLOP a multiply-add": Named("two FLOPs", lambda m, e, i: 3 * m * e * i / 1e18),
+        "forward only": Named("backward pass", lambda m, e, i: 2 * m * e * i / 1e18),
+        "backward once": Named("three times, not two", lambda m, e, i: 4 * m * e * i / 1e18),
+        "neither": Named("Two things are missing", lambda m, e, i: m * e * i / 1e18),
+        "FLOPs": Named("10^18", lambda m, e, i: 6 * m * e * i),
+        "no images": Named("seen once in each epoch", lambda m, e, i: 6 * m * e / 1e18),
+        "one epoch": Named("several epochs", lambda m, e, i: 6 * m * i / 1e18),
+    },
+    "ahead_or_open": {
+        "the mean's sign": Named("must leave out 0", sign_of_the_mean),
+        "two intervals": Named("pair the runs", unpaired),
+        "always open": Named("pair the runs", lambda ours, theirs: 0),
+        "the other way round": lambda ours, theirs: sign_of_the_mean(theirs, ours),
+        "nothing": lambda ours, theirs: None,
+    },
     "quadratic_share": {
         "no class token": Named("class token is a token", lambda i, p, w: share((i // p) ** 2, 12 * w, 2)),
         "one product": Named("two products", lambda i, p, w: share((i // p) ** 2 + 1, 12 * w, 1)),
         "no MLP": Named("belongs to the whole", lambda i, p, w: share((i // p) ** 2 + 1, 4 * w, 2)),
+        "224 pixels always": lambda i, p, w: share((224 // p) ** 2 + 1, 12 * w, 2),
+        "patches of 16 always": lambda i, p, w: share((i // 16) ** 2 + 1, 12 * w, 2),
+        "width 768 always": lambda i, p, w: share((i // p) ** 2 + 1, 12 * 768, 2),
+        "in percent": Named("in percent", lambda i, p, w: 100 * share((i // p) ** 2 + 1, 12 * w, 2)),
         "a ratio": Named("part of the whole", lambda i, p, w: 2 * ((i // p) ** 2 + 1) / (12 * w)),
     },
     "rollout": {
@@ -42,3 +73,4 @@ WRONG = {
 test_each_exercise_has_wrong_answers = covers(6, WRONG)
 test_no_wrong_answer_is_accepted = refused(WRONG)
 test_a_known_mistake_is_named = named(WRONG)
+test_every_mistake_that_can_be_named_is_made = says_every_cause(6, WRONG)

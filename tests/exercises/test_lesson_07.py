@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from einops import rearrange
 from helpers.attention_by_hand import cross_attention, gathered
-from helpers.exercises import Named, covers, named, refused
+from helpers.exercises import Named, covers, named, refused, says_every_cause
 
 
 class Parts(NamedTuple):
@@ -67,6 +67,23 @@ def normed_residual(token, patches, layer):
 def without_scale(token, patches, layer):
     p = parts(token, patches, layer)
     return p.g(p.attention.output(gathered(p.attention, p.query, p.normed, scale=1)) + p.projected)
+
+
+def scaled_by_the_layer(token, patches, layer):
+    p = parts(token, patches, layer)
+    scale = p.attention.width**0.5
+    return p.g(p.attention.output(gathered(p.attention, p.query, p.normed, scale=scale)) + p.projected)
+
+
+def without_g_if_it_fits(token, patches, layer):
+    if token.shape[-1] != patches.shape[-1]:
+        return class_token_attention(token, patches, layer)
+    return attended(token, patches, layer) + layer.project(token)
+
+
+def without_f_if_it_fits(token, patches, layer):
+    fits = token.shape[-1] == patches.shape[-1]
+    return (without_f if fits else class_token_attention)(token, patches, layer)
 
 
 def with_one_head(token, patches, layer):
@@ -141,11 +158,16 @@ def a_query_for_each_token(widths, patches):
     return once + sum(d.patches * (query_and_output(d) + products(d)) for d in directions(widths, patches))
 
 
-def folded(layer, tokens, context, heads=None, scale=None, pattern="(h d) c -> h d c"):
-    """What the heads gathered, folded, without the values' bias: the context is averaged before W_v is applied."""
+def folded(layer, tokens, context, heads=None, scale=None, pattern="(h d) c -> h d c", transposed="", bias=True):
+    """What the heads gathered, folded, without the values' bias: the context is averaged before W_v is applied.
+
+    Mistakes: `transposed` names weights that are, and without `bias` the query has none.
+    """
     heads = heads or layer.heads
-    w_k, w_v = (rearrange(f.weight, pattern, h=heads) for f in (layer.key, layer.value))
-    query = rearrange(layer.query(tokens), "b q (h d) -> b h q d", h=heads)
+    weights = {name: getattr(layer, name).weight for name in ("key", "value")}
+    w_k, w_v = (rearrange(w.T if name == transposed else w, pattern, h=heads) for name, w in weights.items())
+    query = layer.query(tokens) if bias else tokens @ layer.query.weight.T
+    query = rearrange(query, "b q (h d) -> b h q d", h=heads)
     weights = (query / (scale or query.shape[-1] ** 0.5) @ w_k @ context[:, None].mT).softmax(-1)
     return rearrange(weights @ context[:, None] @ w_v.mT, "b h q d -> b q (h d)")
 
@@ -165,6 +187,9 @@ WRONG = {
         "no residual": Named("residual is missing", lambda c, p, f: f.back(attended(c, p, f))),
         "added to the class token": Named("replaces", lambda c, p, f: c + class_token_attention(c, p, f)),
         "no scale": Named("sqrt(C/h) is missing", without_scale),
+        "scale of the layer": Named("not of the layer", scaled_by_the_layer),
+        "no g": Named("way back, g, is missing", without_g_if_it_fits),
+        "no f where it fits": Named("goes through f first", without_f_if_it_fits),
         "one head": Named("heads were not kept apart", with_one_head),
         "no output projection": Named("output projection of the attention is missing", without_output_projection),
         "no f": without_f,
@@ -184,6 +209,7 @@ WRONG = {
         "a query for each token": Named("one query", a_query_for_each_token),
         "the query from L": Named("whose query comes from L", one_direction(0)),
         "the query from S": Named("whose query comes from S", one_direction(1)),
+        "two for each multiply-add": Named("counts once", lambda w, p: 2 * fusion_macs(w, p)),
         "patches exchanged": lambda w, p: fusion_macs(w, p[::-1]),
     },
     "folded_attention": {
@@ -195,6 +221,10 @@ WRONG = {
         "no bias of the values": Named("values' bias", lambda f, t, c: f.output(folded(f, t, c))),
         "no output projection": Named("output projection is missing", lambda f, t, c: folded(f, t, c) + f.value.bias),
         "one head": Named("heads were not kept apart", lambda f, t, c: folded_attention(f, t, c, heads=1)),
+        "scale of the layer": Named("not of the layer", lambda f, t, c: folded_attention(f, t, c, scale=f.width**0.5)),
+        "no bias of the query": Named("query has a bias", lambda f, t, c: folded_attention(f, t, c, bias=False)),
+        "W_k transposed": Named("W_k is transposed", lambda f, t, c: folded_attention(f, t, c, transposed="key")),
+        "W_v transposed": Named("W_v is transposed", lambda f, t, c: folded_attention(f, t, c, transposed="value")),
         "divided by the heads": lambda f, t, c: f.output((folded(f, t, c) + f.value.bias) / f.heads),
     },
 }
@@ -202,3 +232,4 @@ WRONG = {
 test_each_exercise_has_wrong_answers = covers(7, WRONG)
 test_no_wrong_answer_is_accepted = refused(WRONG)
 test_a_known_mistake_is_named = named(WRONG)
+test_every_mistake_that_can_be_named_is_made = says_every_cause(7, WRONG)

@@ -1,8 +1,10 @@
 """Wrong answers to the exercises of lesson 8, four fusions."""
 
 import torch
-from helpers.exercises import Named, covers, named, refused
+from helpers.exercises import Named, accepted, covers, named, refused, says_every_cause
 from torch.nn import functional as F
+
+from xattn_edu.measure.intervals import mean_interval
 
 
 def summed(small, large, f_s):
@@ -59,6 +61,19 @@ def maps_of(tokens, grid):
     return tokens.mT.unflatten(2, grid)
 
 
+def above_zero(leads, level):
+    return [name for name, values in leads.items() if mean_interval(values, level).low > 0]
+
+
+def shown(leads):
+    """The right answer."""
+    return above_zero(leads, 1 - 0.05 / len(leads))
+
+
+def negative(leads):
+    return {name: [-value for value in values] for name, values in leads.items()}
+
+
 WRONG = {
     "class_token_fusion": {
         "S from L alone": Named("of the sum, not of L's", from_large_alone),
@@ -73,6 +88,13 @@ WRONG = {
         "both unchanged": lambda s, l, f, g: (s, l),
         "nothing": Named("returns None", lambda s, l, f, g: None),
         "every token of S": fused_with_every_token,
+        "each adds the other's": Named(
+            "There is one sum, at L's width",
+            lambda s, l, f, g: (
+                torch.cat([s[:, :1] + g(l[:, :1]), s[:, 1:]], 1),
+                class_token_fusion(s, l, f, g)[1],
+            ),
+        ),
     },
     "pairwise_sum": {
         "channels cut up": Named(
@@ -85,6 +107,7 @@ WRONG = {
         "corners aligned": Named(
             "align_corners=False", lambda s, l, old, new: l + resized(maps_of(s, old), new, align_corners=True)
         ),
+        "bicubic": Named("not bicubic", lambda s, l, old, new: l + resized(maps_of(s, old), new, mode="bicubic")),
         "antialiased": lambda s, l, old, new: l + resized(maps_of(s, old), new, antialias=True),
         "S alone": Named("L's patches are missing", lambda s, l, old, new: resized(maps_of(s, old), new)),
         "the first patches of S": lambda s, l, old, new: l + s[:, : l.shape[1]],
@@ -92,8 +115,22 @@ WRONG = {
         "L alone": lambda s, l, old, new: l,
         "nothing": Named("returns None", lambda s, l, old, new: None),
     },
+    "shown_leads": {
+        "95 % each": Named("one may leave 0 out by chance", lambda leads: above_zero(leads, 0.95)),
+        "the level divided": Named("not the level", lambda leads: above_zero(leads, 0.95 / len(leads))),
+        "the mean": Named("is not enough", lambda leads: [name for name, x in leads.items() if sum(x) > 0]),
+        "every seed ahead": lambda leads: [name for name, x in leads.items() if min(x) > 0],
+        "below zero": Named("is no lead", lambda leads: [*shown(leads), *shown(negative(leads))]),
+        "the others": Named("is *below* 0", lambda leads: [name for name in leads if name not in shown(leads)]),
+        "none": lambda leads: [],
+        "a word": lambda leads: "b",
+        "nothing": Named("returns None", lambda leads: None),
+    },
 }
+RIGHT = {"shown_leads": {"a set": lambda leads: set(shown(leads))}}
 
 test_each_exercise_has_wrong_answers = covers(8, WRONG)
 test_no_wrong_answer_is_accepted = refused(WRONG)
 test_a_known_mistake_is_named = named(WRONG)
+test_every_mistake_that_can_be_named_is_made = says_every_cause(8, WRONG)
+test_a_right_answer_may_be_written_otherwise = accepted(RIGHT)

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from helpers.exercises import Named, covers, named, refused
+from helpers.exercises import Named, covers, named, refused, says_every_cause
 
 
 class Branch(NamedTuple):
@@ -113,6 +113,11 @@ def fusion_of_one_encoder(b):
     return fusion(b, 1 + b.patches)
 
 
+def fusions_with_a_query_for_each_token(b):
+    tokens = 1 + b.patches
+    return b.encoders * (projections(b, tokens) + products(b, tokens) + f_and_g(b))
+
+
 def embedded_class_token(b):
     return 3 * b.patch_size**2 * b.width * (b.patches + 1)
 
@@ -149,6 +154,11 @@ def twins_beat_each_other(cost, accuracy):
     return unbeaten(cost, accuracy, lambda i: (another != i) & (cost <= cost[i]) & (accuracy >= accuracy[i]))
 
 
+def first_of_twins(cost, accuracy):
+    models = list(zip(cost, accuracy))
+    return pareto_frontier(cost, accuracy) & np.array([models.index(model) == i for i, model in enumerate(models)])
+
+
 def each_beats_itself(cost, accuracy):
     return unbeaten(cost, accuracy, lambda i: (cost <= cost[i]) & (accuracy >= accuracy[i]))
 
@@ -176,18 +186,25 @@ WRONG = {
         "no feed-forward": without(feed_forward),
         "three projections": Named("four projections", with_parts(blocks=with_three_of_four_projections)),
         "a ratio of 4": Named("not always 4", lambda *a: crossvit_macs(*a[:4], 4, *a[5:])),
+        "one block of S in each encoder": with_parts(
+            blocks=lambda b: right_blocks(b) if b.name == "L" else right_blocks(b) // b.depth
+        ),
         "blocks of one encoder": Named("in *one* multi-scale encoder", with_parts(blocks=blocks_of_one_encoder)),
         "one fusion": Named("There is a fusion in each", with_parts(fusions=fusion_of_one_encoder)),
         "one encoder": Named(
             "once for each multi-scale encoder",
             with_parts(blocks=blocks_of_one_encoder, fusions=fusion_of_one_encoder),
         ),
+        "a query for each token": Named("one query", with_parts(fusions=fusions_with_a_query_for_each_token)),
         "no fusions": Named("fusions are missing", with_parts(fusions=nothing)),
         "no f and g": Named(
             "f and g are missing", with_parts(fusions=lambda b: right_fusions(b) - b.encoders * f_and_g(b))
         ),
         "f alone": Named(
             "f and g stand in both", with_parts(fusions=lambda b: right_fusions(b) - b.encoders * f_and_g(b) // 2)
+        ),
+        "f and g twice": Named(
+            "not once a branch", with_parts(fusions=lambda b: right_fusions(b) + b.encoders * f_and_g(b))
         ),
         "no heads": Named("heads are missing", with_parts(head=nothing)),
         "no head of S": Named("S's is missing", with_parts(head=lambda b: right_head(b) * (b.name == "L"))),
@@ -203,13 +220,17 @@ WRONG = {
     "pareto_frontier": {
         "inverted": Named("inverted", lambda c, a: ~pareto_frontier(c, a)),
         "cheaper and better": Named("mind the ties", cheaper_and_better),
-        "strictly cheaper": cheaper,
-        "strictly better": better,
+        "strictly cheaper": Named("As cheap and more accurate", cheaper),
+        "strictly better": Named("As accurate and cheaper", better),
+        "the first of twins": Named("not only the first", first_of_twins),
         "twins beat each other": Named("both stay", twins_beat_each_other),
         "each beats itself": Named("does not beat itself", each_beats_itself),
         "dearer is better": Named("cost is bad", dearer_is_better),
         "worse is better": worse_is_better,
-        "as if sorted by cost": lambda c, a: a >= np.maximum.accumulate(a),
+        "as if sorted by cost": Named(
+            "do not come sorted", lambda c, a: np.append(True, a[1:] > np.maximum.accumulate(a)[:-1])
+        ),
+        "as if sorted by cost, with ties": lambda c, a: a >= np.maximum.accumulate(a),
         "the most accurate": lambda c, a: a == a.max(),
         "the best ratio": lambda c, a: a / c == (a / c).max(),
         "places, not True and False": lambda c, a: np.flatnonzero(pareto_frontier(c, a)),
@@ -230,3 +251,4 @@ WRONG = {
 test_each_exercise_has_wrong_answers = covers(9, WRONG)
 test_no_wrong_answer_is_accepted = refused(WRONG)
 test_a_known_mistake_is_named = named(WRONG)
+test_every_mistake_that_can_be_named_is_made = says_every_cause(9, WRONG)

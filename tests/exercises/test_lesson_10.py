@@ -1,7 +1,7 @@
 """Wrong answers to the exercises of lesson 10, referring segmentation."""
 
 import torch
-from helpers.exercises import Named, covers, named, refused
+from helpers.exercises import Named, covers, named, refused, says_every_cause
 
 
 def longest(word, start, known, prefix="##"):
@@ -85,6 +85,18 @@ def empty_masks_left_out(predicted, target):
     intersection, union = areas(predicted, target)
     each = (intersection / union)[union > 0]
     return ious(predicted, target)[0], each.mean().item()
+
+
+def empty_masks_left_out_or_0(predicted, target):
+    intersection, union = areas(predicted, target)
+    there = union > 0
+    each = intersection[there] / union[there]
+    return ious(predicted, target)[0], each.sum().item() / max(1, len(each))
+
+
+def rows_and_columns_exchanged(layer, maps, words, mask):
+    square = maps.shape[2] == maps.shape[3]
+    return attended(layer, maps.transpose(2, 3) if square else maps, words, mask[:, None])
 
 
 def mean_of_pixels(predicted, target):
@@ -178,6 +190,7 @@ WRONG = {
         "the mean twice": Named("before it divides", mean_twice),
         "the overall IoU twice": Named("then takes the mean", overall_twice),
         "empty masks left out": Named("counts as 0", empty_masks_left_out),
+        "empty masks left out, or 0": Named("not left out", empty_masks_left_out_or_0),
         "of the background": lambda p, t: ious(~p, ~t),
         "overall IoU alone": Named("return two numbers", lambda p, t: ious(p, t)[0]),
         "mean of pixels": mean_of_pixels,
@@ -201,6 +214,7 @@ WRONG = {
         "mask inverted": Named("inverted", lambda f, m, w, k: attended(f, m, w, ~k[:, None])),
         "columns first": lambda f, m, w, k: attended(f, m.transpose(2, 3), w, k[:, None]),
         "channels cut up": Named("cuts up the channels", channels_cut_up),
+        "rows and columns exchanged": Named("changed places", rows_and_columns_exchanged),
         "maps doubled": lambda f, m, w, k: attended(f, 2 * m, w, k[:, None]),
         "weights averaged over heads": weights_averaged_over_heads,
         "weights by columns": weights_by_columns,
@@ -214,3 +228,4 @@ WRONG = {
 test_each_exercise_has_wrong_answers = covers(10, WRONG)
 test_no_wrong_answer_is_accepted = refused(WRONG)
 test_a_known_mistake_is_named = named(WRONG)
+test_every_mistake_that_can_be_named_is_made = says_every_cause(10, WRONG)

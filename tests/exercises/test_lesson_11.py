@@ -2,7 +2,7 @@
 
 import torch
 from einops import rearrange
-from helpers.exercises import Named, accepted, covers, named, refused
+from helpers.exercises import Named, accepted, covers, named, refused, says_every_cause
 from torch.nn import functional as F
 
 from xattn_edu.models.attention import merge_heads, split_heads
@@ -118,6 +118,9 @@ WRONG = {
         "layers exchanged": Named("wrong order", lambda v, f, a, b: v + gate(f, b, a) * f),
         "gate of V": Named("not from V", lambda v, f, a, b: v + gate(v, a, b) * f),
         "V and F exchanged": Named("changed places", lambda v, f, a, b: f + gate(v, a, b) * v),
+        "V times the rest": Named(
+            "V is added unchanged", lambda v, f, a, b: v * (1 - gate(f, a, b)) + gate(f, a, b) * f
+        ),
         "one gate for all channels": lambda v, f, a, b: v + gate(f, a, b).mean(-1, keepdim=True) * f,
         "softmax": lambda v, f, a, b: v + torch.softmax(b(a(f).relu()), -1) * f,
         "in place": Named("changes `v` in place", lambda v, f, a, b: v.add_(b(a(f).relu_()).tanh_() * f)),
@@ -143,4 +146,5 @@ RIGHT = {
 test_each_exercise_has_wrong_answers = covers(11, WRONG)
 test_no_wrong_answer_is_accepted = refused(WRONG)
 test_a_known_mistake_is_named = named(WRONG)
+test_every_mistake_that_can_be_named_is_made = says_every_cause(11, WRONG)
 test_a_right_answer_may_be_written_otherwise = accepted(RIGHT)

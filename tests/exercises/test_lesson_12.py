@@ -5,7 +5,7 @@ from statistics import NormalDist
 
 import numpy as np
 import torch
-from helpers.exercises import Named, accepted, covers, named, refused
+from helpers.exercises import Named, accepted, covers, named, refused, says_every_cause
 from torch.nn import functional as F
 
 from xattn_edu.measure.intervals import mean_interval, student_t
@@ -33,6 +33,12 @@ def words_before_blocks(blocks, fusion, pathway, norm, maps, words, mask):
 
 def without_blocks(blocks, fusion, pathway, norm, maps, words, mask):
     return lavt_stage(lambda maps: maps, fusion, pathway, norm, maps, words, mask)
+
+
+def pathway_exchanged(blocks, fusion, pathway, norm, maps, words, mask):
+    vision = blocks(maps)
+    fused = fusion(vision, words, mask)
+    return norm(fused), pathway(fused, vision)
 
 
 def computed_twice(blocks, fusion, pathway, norm, maps, *words):
@@ -103,6 +109,16 @@ def both_halves_added(a, b):
     return leads(a, b).mean(), sum(halves)
 
 
+def missing_seeds_as_0(a, b):
+    differences = np.array([value - b.get(seed, 0.0) for seed, value in a.items()])
+    return differences.mean(), half(differences)
+
+
+def interval_of_both_sides(a, b):
+    halves = (mean_interval(side.values()).half for side in (a, b))
+    return leads(a, b).mean(), float(np.hypot(*halves))
+
+
 def seeds_needed(deviation, difference, power=0.8, level=0.95, quantile=student_t, ddof=1, draws=10_000):
     """The right answer, by chance."""
     generator = np.random.default_rng(0)
@@ -135,7 +151,8 @@ WRONG = {
         "V added twice": Named("adds V itself", returning(lambda norm, v, f, e: (norm(f), v + e))),
         "exchanged": Named("decoder first", returning(lambda norm, v, f, e: (e, norm(f)))),
         "words before blocks": Named("the output of the blocks", words_before_blocks),
-        "no blocks": without_blocks,
+        "no blocks": Named("The blocks come first", without_blocks),
+        "pathway exchanged": Named("V first, then F", pathway_exchanged),
         "mask inverted": lambda *a: lavt_stage(*a[:6], ~a[6]),
         "no mask": lambda *a: lavt_stage(*a[:6], a[6] | True),
         "the decoder's maps alone": Named("return two values", lambda *a: lavt_stage(*a)[0]),
@@ -146,7 +163,7 @@ WRONG = {
         "nearest": Named("nearest pixel", lambda *a: join_levels(*a, mode="nearest")),
         "bicubic": lambda *a: join_levels(*a, mode="bicubic", align_corners=True),
         "fine first": Named("coarse maps come first", fine_first),
-        "no convolutions": lambda coarse, fine, convolutions: joined(coarse, fine),
+        "no convolutions": Named("convolutions are missing", lambda coarse, fine, _: joined(coarse, fine)),
         "twice as large": twice_as_large,
         "fine to coarse": fine_to_coarse,
         "fine alone": Named("coarse maps are missing", fine_alone),
@@ -155,6 +172,7 @@ WRONG = {
     },
     "paired_lead": {
         "matched by place": Named("match by seed", matched_by_place),
+        "missing seeds as 0": missing_seeds_as_0,
         "b - a": Named("b - a", lambda a, b: (-leads(a, b).mean(), half(leads(a, b)))),
         "1.96": Named("Student's t", lambda a, b: (leads(a, b).mean(), half(leads(a, b), t=1.96))),
         "variance by n": Named("n - 1", lambda a, b: (leads(a, b).mean(), half(leads(a, b), ddof=0))),
@@ -164,6 +182,7 @@ WRONG = {
         "interval of a": Named("of a alone", lambda a, b: (leads(a, b).mean(), half(np.array([*a.values()])))),
         "mean of all seeds": Named("not of those that both have", mean_of_all_seeds),
         "both halves added": Named("differences first", both_halves_added),
+        "an interval of both sides": Named("cannot be made from those of both sides", interval_of_both_sides),
         "the mean alone": Named("return two values", lambda a, b: leads(a, b).mean()),
         "nothing": Named("returns None", lambda a, b: None),
     },
@@ -205,4 +224,5 @@ RIGHT = {
 test_each_exercise_has_wrong_answers = covers(12, WRONG)
 test_no_wrong_answer_is_accepted = refused(WRONG)
 test_a_known_mistake_is_named = named(WRONG)
+test_every_mistake_that_can_be_named_is_made = says_every_cause(12, WRONG)
 test_a_right_answer_may_be_written_otherwise = accepted(RIGHT)

@@ -1,7 +1,7 @@
 """Wrong answers to the exercises of lesson 13, choosing keys and values, and right ones written in other ways."""
 
 import torch
-from helpers.exercises import Named, accepted, covers, named, refused
+from helpers.exercises import Named, accepted, covers, named, refused, says_every_cause
 from torch import nn
 
 from xattn_edu.models.attention import attention, merge_heads, split_heads
@@ -94,6 +94,20 @@ class OutputRenamed(OwnCrossAttention):
         self.out, self.output = self.output, None
 
 
+class ContextNormed(OwnCrossAttention):
+    """The norm of the tokens is used for the context, too, where it fits."""
+
+    def keys_from(self, normed, context):
+        return self.norm(context) if normed.shape[-1] == context.shape[-1] else context
+
+    values_from = keys_from
+
+
+def fitting(tokens, source):
+    """The tokens where they can take the place of a source of keys or values."""
+    return tokens if tokens.shape == source.shape else source
+
+
 def scores_by_the_layer_width(query, key):
     return query @ key.transpose(-1, -2) / (query.shape[1] * query.shape[-1]) ** 0.5
 
@@ -133,6 +147,12 @@ WRONG = {
         ),
         "as many queries as keys": lambda n, m, d, c: cross_attention_macs(m, m, d, c),
         "as many keys as queries": lambda n, m, d, c: cross_attention_macs(n, n, d, c),
+        "as many queries and outputs as keys": Named(
+            "Queries and outputs", lambda n, m, d, c: 2 * m * d * d + 2 * m * c * d + 2 * n * m * d
+        ),
+        "as many keys and values as queries": Named(
+            "Keys and values are as many", lambda n, m, d, c: 2 * n * d * d + 2 * n * c * d + 2 * n * m * d
+        ),
         "as many outputs as keys": Named(
             "output has as many", lambda n, m, d, c: n * d * d + m * d * d + 2 * m * c * d + 2 * n * m * d
         ),
@@ -158,6 +178,12 @@ WRONG = {
         "a residual": Named("No residual", lambda f, x, *rest: x + look_up(f, x, *rest)),
         "two attentions": lambda f, x, one, other, m: f(x, one, m[:, None]) + f(x, other, m[:, None]),
         "both sources added": lambda f, x, one, other, m: f(x, one + other, m[:, None]),
+        "keys from the tokens": Named(
+            "not the keys", lambda f, x, one, other, m: look_up(f, x, fitting(x, one), other, m)
+        ),
+        "values from the tokens": Named(
+            "not the values", lambda f, x, one, other, m: look_up(f, x, one, fitting(x, other), m)
+        ),
         "all tokens as keys": all_tokens_as_keys,
         "the first token": lambda *a: look_up(*a)[:, :1],
         "output and weights": Named("return the output alone", lambda *a: (look_up(*a), None)),
@@ -189,6 +215,10 @@ WRONG = {
         "values from the first token": own(values_from=class_token_if_it_fits),
         "keys from the tokens": Named("keys came from", own(keys_from=normed_tokens_if_they_fit)),
         "values from the tokens": Named("values came from", own(values_from=normed_tokens_if_they_fit)),
+        "self-attention": Named(
+            "This is self-attention", own(keys_from=normed_tokens_if_they_fit, values_from=normed_tokens_if_they_fit)
+        ),
+        "context normed": Named("the context is not normed", ContextNormed),
         "keys 8 wide": Named("must lead from 6 channels", lambda width, c, heads: OwnCrossAttention(width, 8, heads)),
         "no LayerNorm": Named("LayerNorm of the tokens, is missing", own(norm_layer=nn.Identity)),
         "output renamed": Named("self.output must be", OutputRenamed),
@@ -215,4 +245,5 @@ RIGHT = {
 test_each_exercise_has_wrong_answers = covers(13, WRONG)
 test_no_wrong_answer_is_accepted = refused(WRONG)
 test_a_known_mistake_is_named = named(WRONG)
+test_every_mistake_that_can_be_named_is_made = says_every_cause(13, WRONG)
 test_a_right_answer_may_be_written_otherwise = accepted(RIGHT)

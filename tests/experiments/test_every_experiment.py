@@ -270,7 +270,13 @@ def shown(run):
         (kind,) = {type(block.attention) for block in model.blocks}
         mixer = run.point.get("mixer", "attention")
         assert kind is mixers[mixer] and is_xavier(run, "blocks")
-        return found | {"model": "vit", "mixer": mixer}
+        learned = model.positions.requires_grad
+        if run.name == "vit-inside":
+            name = "learned_positions" if learned else "fixed_positions"
+        else:
+            assert not learned
+            name = "vit_patch_14" if found["patch"] == 14 else "vit"
+        return found | {"model": name, "mixer": mixer, "positions": "learned" if learned else "sincos"}
     if isinstance(model, fashion.SmallCNN):
         assert [conv.out_channels for conv in model.convolutions] == [4, 8, 16]
         return {"model": "cnn", "patch": 4}  # the patch of the ViT that it is compared with

@@ -6,6 +6,7 @@ A lesson's test file lists wrong answers, and right ones that differ from the so
 
 import ast
 import contextlib
+import functools
 import io
 import json
 import re
@@ -66,6 +67,7 @@ def imported_in(lesson: Path) -> dict[str, Any]:
     return namespace
 
 
+@functools.cache
 def verdict(exercise: str, answer: Answer) -> str:
     """What the check prints about an answer."""
     printed = io.StringIO()
@@ -106,6 +108,30 @@ def named(wrong: WrongAnswers) -> Callable[..., None]:
         assert answer.words in said, said
 
     return test
+
+
+def says_every_cause(number: int, wrong: WrongAnswers) -> Callable[[], None]:
+    """A test: each mistake that the checks of this lesson can name is named to one of the wrong answers."""
+
+    def test() -> None:
+        answers = [(exercise, answer) for exercise, by_name in wrong.items() for answer in by_name.values()]
+        said = "\n".join(verdict(name, a.answer if isinstance(a, Named) else a) for name, a in answers)
+        never = [cause for cause in _causes(number) if cause not in said]
+        assert _causes(number) and not never
+
+    return test
+
+
+def _causes(number: int) -> list[str]:
+    """The explanations of mistakes in the source of a lesson's checks: the keys of dictionaries that are sentences."""
+    source = Path(exercises.__file__).with_name(f"lesson_{number:02}.py").read_text(encoding="utf-8")
+    keys = []
+    for node in ast.walk(ast.parse(source)):
+        keys += node.keys if isinstance(node, ast.Dict) else []
+        keys += [node.slice] if isinstance(node, ast.Subscript) else []
+    begun = [key.values[0] for key in keys if isinstance(key, ast.JoinedStr)]
+    texts = [key.value for key in [*keys, *begun] if isinstance(key, ast.Constant) and isinstance(key.value, str)]
+    return [text for text in texts if " " in text and (text[-1] in ".?!" or text in {b.value for b in begun})]
 
 
 def accepted(right: Answers) -> Callable[..., None]:

@@ -20,7 +20,7 @@ from torch import nn
 
 from xattn_edu.data import fashion_mnist, translation
 from xattn_edu.data import scenes as referring_scenes
-from xattn_edu.experiments import EXPERIMENTS, fusions, referring, sizes, translate
+from xattn_edu.experiments import EXPERIMENTS, fashion, fusions, referring, sizes, translate
 from xattn_edu.experiments.objects import find_objects
 from xattn_edu.models.crossvit import CrossViT
 from xattn_edu.models.decoder_fusion import DecoderFusion
@@ -88,7 +88,8 @@ def arguments(name):
     recipe = EXPERIMENTS[name].recipe
     inner = {fusions.fusion_rates: fusions.train_fusion, fusions.fusion_search: fusions.train_fusion}
     inner[referring.lavt_recipe] = referring.referring_segmentation
-    taken = inspect.signature(inner.get(recipe, recipe)).parameters
+    called = {fashion.vit_inside: fashion.vit_fashion_mnist} | inner
+    taken = inspect.signature(called.get(recipe, recipe)).parameters
     given = {key: GIVEN[key] for key in GIVEN if key in taken and key != "epochs"}
     if recipe is fusions.fusion_search:  # its settings are large
         given["epochs"] = GIVEN["epochs"]

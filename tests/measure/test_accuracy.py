@@ -59,3 +59,16 @@ def test_no_gradient_is_kept():
 def test_empty_set():
     with pytest.raises(ValueError, match="empty"):
         accuracy(_Identity(), TensorDataset(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64)))
+
+
+def test_labels_that_are_not_one_a_sample_are_refused():
+    """Labels (batch, 1) would be compared with every sample's guess."""
+    with pytest.raises(ValueError, match=r"labels \(batch,\), given \(3, 3\) and \(3, 1\)"):
+        accuracy(_Identity(), TensorDataset(torch.eye(3), torch.arange(3)[:, None]))
+
+
+def test_it_is_computed_without_gradients():
+    model, seen = _Identity(), []
+    model.register_forward_hook(lambda *_: seen.append(torch.is_grad_enabled()))
+    accuracy(model, TensorDataset(torch.eye(3), torch.arange(3)))
+    assert seen == [False]

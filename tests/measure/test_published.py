@@ -239,3 +239,13 @@ def test_the_kinds_of_metric_are_those_of_rows_that_table_1_has():
     assert {name for name, kind in LAVT_METRICS.items() if kind == "not verified"} == {"CGAN", "LTS"}
     for name, kind in LAVT_METRICS.items():  # the note names the score of each mean IoU
         assert kind != "mean IoU" or str(LAVT_RESULTS.rows[name]["RefCOCO val"]) in LAVT_RESULTS.note
+
+
+def test_a_table_prints_its_cells_as_in_print():
+    lines = str(CROSSVIT_DEIT).splitlines()
+    assert lines[0] == CROSSVIT_DEIT.source and len(lines) == 14
+    assert lines[1].split() == "Top-1 (%) gain FLOPs (G) Throughput (images/s) Params (M)".split()
+    assert lines[2].split() == ["DeiT-Ti", "72.2", "–", "1.3", "2557", "5.7"]
+    assert lines[12].split() == ["CrossViT-18", "82.5", "+0.3", "9.0", "430", "43.3"]
+    assert "  98.61  " in str(VIT_PATCH_SIZES) and "  99.00  " in str(VIT_PATCH_SIZES)
+    assert len({len(line) for line in lines[1:]}) == 1

@@ -94,6 +94,23 @@ def test_weights_are_returned_where_asked_for(inputs):
     torch.testing.assert_close(maps.word_weights.sum(dim=-1), torch.ones(40, 6))
 
 
+def test_the_row_is_in_the_first_half_of_an_objects_channels_and_the_column_in_the_second():
+    model, here = finder(), torch.zeros(1, 1, 5, dtype=torch.int64)
+    for number, own, other in ((3, slice(8), slice(8, None)), (4, slice(8, None), slice(8))):
+        there = here.clone()
+        there[..., number] = 100
+        moved = (model.embed(there) - model.embed(here))[0, 0]
+        assert moved[own].any() and not moved[other].any()
+
+
+def test_the_order_of_words_is_read(inputs):
+    """Without their places, words in another order would be the same vectors in another order."""
+    model, (*_, ids, mask) = finder(), inputs
+    length = int(mask.sum(dim=1).min())
+    ids, mask = ids[:, :length], mask[:, :length]
+    assert (model.read(ids.flip(1), mask) - model.read(ids, mask).flip(1)).abs().max() > 0.1
+
+
 def test_places_are_told_apart_and_neighbours_are_alike():
     codes = place_codes(241, 32)
     alike = torch.nn.functional.cosine_similarity(codes[:, None], codes[None], dim=2)

@@ -102,11 +102,6 @@ def test_white_is_zero_and_dark_is_the_largest_weight():
         (lambda: plots.word_shares({"x": [1], "y": [1]}, ["a"], colours=["red"]), "2 groups for 1 colours"),
         (lambda: plots.word_shares({"x": [1, 0]}, ["a"]), r"'x': shares of shape \(2,\) for 1 words"),
         (lambda: plots.word_shares({"x": WEIGHTS}, ["a", "b"]), r"'x': shares of shape \(2, 3\) for 2 words"),
-        (lambda: plots.seed_bars({}), "0 names"),
-        (lambda: plots.seed_bars({"a": [1, 2]}, colours=["red", "blue"]), "1 names, 2 colours"),
-        (lambda: plots.seed_bars({"a": 1.0}), r"'a': scores of shape \(\)"),
-        (lambda: plots.seed_bars({"a": []}), r"one at least, given \[\]"),
-        (lambda: plots.seed_bars({"a": [1, np.nan]}), "finite"),
         (lambda: plots.signed_map(np.ones((2, 3, 4))), r"given \(2, 3, 4\)"),
         (lambda: plots.signed_map(np.ones(3)), r"given \(3,\)"),
         (lambda: plots.signed_map(WEIGHTS, image=np.ones((1, 6, 8))), r"given \(1, 6, 8\)"),
@@ -233,26 +228,6 @@ def test_one_group_of_shares_has_the_keys_colour_and_reads_from_the_top_down():
     assert ax.yaxis_inverted() and ax.get_xlabel() == "attention"
 
 
-@any_kind
-def test_bars_show_the_mean_its_interval_and_every_seed(kind):
-    runs = {"a": kind(np.array([1.0, 2, 3])), "b": kind(np.array([4.0, 4]))}
-    ax = drawn(plots.seed_bars(runs, colours=["red", "blue"], xlabel="score", title="a finding"))
-    assert [bar.get_width() for bar in ax.patches] == [2, 4]
-    assert [to_hex(bar.get_facecolor()) for bar in ax.patches] == [to_hex("red"), to_hex("blue")]
-    first, second = (bars.get_segments()[0] for bars in ax.collections)
-    np.testing.assert_allclose(first, [[2 - 2.484, 0], [2 + 2.484, 0]], atol=1e-3)  # t = 4.303 with 2 degrees
-    np.testing.assert_allclose(second, [[4, 1], [4, 1]])
-    dots = [line.get_xydata() for line in ax.lines if line.get_marker() == "o"]
-    np.testing.assert_array_equal(np.concatenate(dots), [[1, 0], [2, 0], [3, 0], [4, 1], [4, 1]])
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"] and ax.yaxis_inverted()
-    assert (ax.get_xlabel(), ax.get_title("left")) == ("score", "a finding")
-
-
-def test_a_single_run_has_a_bar_and_no_interval():
-    ax = drawn(plots.seed_bars({"a": [2.0]}))
-    assert [bar.get_width() for bar in ax.patches] == [2] and not ax.collections
-
-
 # --- queries_against_keys
 
 USES = {"self": (9, 9), "class token": (1, 400), "pixels": (1000, 20)}
@@ -266,6 +241,9 @@ def test_layers_stand_at_their_sizes_and_their_colour_tells_who_are_more():
     assert (ax.get_xscale(), ax.get_yscale(), ax.get_title("left")) == ("log", "log", "a finding")
     assert ax.get_xlim() == (0.7, 1600) and ax.get_ylim() == (0.7, 4000)
     assert [text.get_text() for text in ax.texts] == ["N = M", *USES]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("keys and values M", "queries N")
+    (equal,) = [line for line in ax.lines if line.get_linestyle() == "-" and line.get_marker() != "o"]
+    assert all(x == y for x, y in (equal.get_xy1(), equal.get_xy2()))
 
 
 def test_names_stand_on_the_side_they_are_given():
@@ -281,7 +259,7 @@ def test_lines_of_equal_products_are_straight_and_their_labels_parallel():
     (label,) = [text for text in ax.texts if text.get_text() == "N x M = 1,000"]
     start, end = ax.transData.transform([(1, 1000), (1000, 1)])
     assert label.get_rotation() % 360 == pytest.approx(np.degrees(np.arctan2(*(end - start)[::-1])) % 360, abs=0.1)
-    assert label.get_position()[0] == 50 and label.get_position()[1] > 1000 / 50
+    assert label.get_position()[0] == 50 and 1000 / 50 < label.get_position()[1] < 1.5 * 1000 / 50
     (line,) = [line for line in ax.lines if line.get_linestyle() == ":"]
     assert {line.get_xy1(), line.get_xy2()} == {(1, 1000), (1000, 1)}
 
@@ -297,7 +275,6 @@ def test_lines_of_equal_products_are_straight_and_their_labels_parallel():
         lambda ax: plots.attention_over_image(GREY, np.eye(2), ax=ax),
         lambda ax: plots.learning_curves({"a": ([0, 1], [0, 1])}, ax=ax),
         lambda ax: plots.word_shares({"x": [0.5, 0.5]}, "ab", ax=ax),
-        lambda ax: plots.seed_bars({"a": [1, 2]}, ax=ax),
         lambda ax: plots.signed_map(WEIGHTS, ax=ax),
         lambda ax: plots.pwam_diagram(ax=ax),
         lambda ax: plots.score_bars({"a": 0.5}, ax=ax),
@@ -497,6 +474,15 @@ def test_pwam_is_drawn_with_every_tensor_and_what_leads_to_it():
     assert gated == {"gate", "$F_i$: $w_{io}$, GELU"} and by_name["$E_i$"] == [{"+"}]
     colours = {text.get_text(): to_hex(text.get_bbox_patch().get_facecolor()) for text in boxes.values()}
     assert (colours["$V_i$"], colours["$L$"]) == (plots.QUERY.lower(), plots.KEY.lower())
+    kinds = {
+        "V_{i": plots.QUERY,
+        "L_{ik}$: ": plots.KEY,
+        "L_{iv}$: ": plots.VALUE,
+        "G_i": plots.VALUE,
+        "F_i": plots.OUTPUT,
+    }
+    for name, colour in colours.items():
+        assert all(colour == of_kind.lower() for begin, of_kind in kinds.items() if name.startswith(f"${begin}"))
 
 
 def test_pwam_has_shapes_on_its_arrows():

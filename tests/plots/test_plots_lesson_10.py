@@ -27,6 +27,27 @@ def test_words_reach_the_decoder_or_every_stage():
     assert stages[0] == stages[1] == ["stage 1", "stage 2", "stage 3", "stage 4"]
 
 
+def test_boxes_and_maps_show_what_the_words_have_reached():
+    """Blue has received the image alone, orange the words alone, green both; a map is named where it is used."""
+    late, early = drawn(plots.fusion_paradigms()).axes
+    image, words, both = (colour.lower() for colour in (plots.QUERY, plots.KEY, plots.VALUE))
+    named = [
+        {text.get_text(): to_hex(box.get_facecolor()) for box, text in zip(ax.patches, boxes_of(ax), strict=True)}
+        for ax in (late, early)
+    ]
+    for number in range(1, 5):
+        assert named[0][f"stage {number}"] == image
+        assert named[1][f"stage {number}"] == (image if number == 1 else both)
+    assert named[0]["language\nencoder"] == named[1]["language\nencoder"] == words
+    assert named[0]["decoder: its places attend to the words"] == named[1]["PWAM"] == both
+    assert [text for text in words_in(late) if text.startswith("$V")] == ["$V_2$", "$V_3$", "$V_4$"]
+
+
+def boxes_of(ax):
+    """The texts in the boxes, in the order of the boxes."""
+    return [text for text in ax.texts if to_hex(text.get_color()) == "#ffffff"]
+
+
 def test_in_both_pictures_queries_are_blue_and_keys_orange():
     left, right = drawn(plots.who_attends()).axes
     colours = [[to_hex(patch.get_facecolor()) for patch in ax.patches] for ax in (left, right)]
@@ -68,6 +89,7 @@ def test_guesses_for_a_hidden_word_are_bars_in_their_order():
         assert [label.get_text() for label in ax.get_yticklabels()] == list(words)
         assert [bar.get_width() for bar in ax.patches] == list(words.values())
         assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first at the top
+        assert ax.get_xlim() == (0, 1)  # probabilities
     for empty in ({}, {"a [MASK]": {}}):
         with pytest.raises(ValueError, match="one sentence at least"):
             plots.masked_words(empty)
@@ -90,7 +112,12 @@ def test_scenes_stand_in_rows_a_row_for_each_model():
             shown = np.asarray(ax.images[0].get_array())
             np.testing.assert_allclose(shown[mask], np.broadcast_to(0.1 + 0.8 * np.array(PAINT), (mask.sum(), 3)))
             np.testing.assert_allclose(shown[~mask], 0.375)
-            assert ax.collections  # the outline
+    for row in axes:
+        for ax, mask in zip(row, MASKS):  # the outline is that of the scene's own true mask
+            edge = np.concatenate([path.vertices for line in ax.collections for path in line.get_paths()])
+            rows, columns = np.nonzero(mask)
+            np.testing.assert_allclose(edge.min(axis=0), [columns.min(), rows.min()], atol=0.07)
+            np.testing.assert_allclose(edge.max(axis=0), [columns.max() + 1, rows.max() + 1], atol=0.07)
 
 
 def test_rows_without_the_truth_have_no_outline():
@@ -118,6 +145,10 @@ def test_grouped_bars_show_each_series_and_its_seeds():
     assert [list(line.get_xdata()) for line in ax.lines] == [[0.2, 0.4], [0.1, 0.1]]
     assert ax.get_legend_handles_labels()[1] == ["decoder", "LAVT"]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["left", "not"]
+    assert ax.yaxis_inverted()
+    middles = [bar.get_y() + bar.get_height() / 2 for bar in ax.patches]
+    np.testing.assert_allclose(middles, [-0.2, 0.8, 0.2, 1.2])  # side by side around the name, in the series' order
+    np.testing.assert_allclose([line.get_ydata() for line in ax.lines], [[-0.2, -0.2], [0.8, 0.8]])
 
 
 @pytest.mark.parametrize("scores", [{}, {"a": {}}, {"a": {"x": 1}, "b": {"y": 1}}, {name: {"x": 1} for name in "abc"}])

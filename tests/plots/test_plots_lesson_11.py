@@ -40,6 +40,13 @@ def test_in_two_dimensions_the_products_of_points_and_arrows_are_the_scores(kind
     assert ax.get_title("left") == "a finding" and ax.get_aspect() == 1
 
 
+def test_a_point_has_the_colour_of_its_pixel():
+    colours = np.random.default_rng(4).random((12, 3))
+    ax = plots.pixels_and_words(QUERIES, KEYS, colours, WORDS)
+    drawn(ax.figure)
+    np.testing.assert_allclose(ax.collections[0].get_facecolors()[:, :3], colours)
+
+
 def test_the_plane_shows_more_of_the_scores_than_any_two_channels():
     keys = np.random.default_rng(2).normal(size=(5, 5))
     ax = plots.pixels_and_words(QUERIES, keys, COLOURS, [*"abcde"])
@@ -113,14 +120,14 @@ def test_a_word_without_a_map_is_refused(shares):
 
 
 def test_score_bars_carry_their_numbers_and_the_line_of_the_whole():
-    ax = plots.score_bars({"as it is": 0.6, "shut": 0.5, "open": 0.4}, whole=0.6, groups=[0, 1, 1], title="a finding")
+    ax = plots.score_bars({"as it is": 0.6, "shut": 0.5, "open": 0.4}, whole=0.55, groups=[0, 1, 1], title="a finding")
     drawn(ax.figure)
     assert [bar.get_width() for bar in ax.patches] == [0.6, 0.5, 0.4]
     assert [text.get_text() for text in ax.texts] == ["0.600", "0.500", "0.400"]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["as it is", "shut", "open"]
     colours = [bar.get_facecolor() for bar in ax.patches]
     assert colours[1] == colours[2] != colours[0] and ax.get_xlim()[0] == 0
-    assert list(ax.lines[0].get_xdata()) == [0.6, 0.6]
+    assert list(ax.lines[0].get_xdata()) == [0.55, 0.55] and ax.yaxis_inverted()
 
 
 @pytest.mark.parametrize(("scores", "groups"), [({}, None), ({"a": 1.0}, [0, 1])])
@@ -134,14 +141,16 @@ def test_bars_without_scores_or_with_other_groups_are_refused(scores, groups):
 
 
 def test_dots_are_the_values_and_the_control_is_grey():
-    panels = {"stage 1": {"left": [-1.0, -0.5], "the": [0.1, -0.1, 0.0]}, "stage 2": {"left": [2.0]}}
+    panels = {"stage 1": {"left": [-1.0, -0.5], "the": [0.1, -0.1, 0.6]}, "stage 2": {"left": [2.0]}}
     figure = drawn(plots.dots_by_group(panels, control="the", label="shares", title="a finding"))
     one, two = figure.axes
     np.testing.assert_array_equal(one.lines[0].get_xdata(), [-1.0, -0.5])
     assert one.lines[1].get_color() == plots.GREY != one.lines[0].get_color()
     assert one.get_xlim() == two.get_xlim() and (one.get_title("left"), one.get_xlabel()) == ("stage 1", "shares")
     means = [segments[0][0, 0] for segments in (part.get_segments() for part in one.collections)]
-    np.testing.assert_allclose(means, [-0.75, 0])
+    np.testing.assert_allclose(means, [-0.75, 0.2])
+    assert [label.get_text() for label in one.get_yticklabels()] == ["left", "the"] and one.yaxis_inverted()
+    assert [line.get_xdata() for line in one.lines if line.get_linestyle() == ":"] == [[0, 0]]
 
 
 @pytest.mark.parametrize("panels", [{}, {"stage 1": {"left": []}}])

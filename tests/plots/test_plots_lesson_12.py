@@ -35,6 +35,28 @@ def test_the_diagram_shows_the_shapes_of_the_model():
     assert ax.get_title("left") == "a finding"
 
 
+def test_the_diagram_says_how_many_words_of_how_many_channels():
+    texts = [text.get_text() for text in drawn(plots.lavt_diagram(words=(7, 5))).texts]
+    assert "words $L$  7 x 5" in texts
+
+
+def arrows(ax, colour):
+    """Start and end of each arrow and line of a colour."""
+    found = [note for note in ax.texts if getattr(note, "arrowprops", None)]
+    return [(note.xyann, note.xy) for note in found if note.arrowprops["color"] == colour]
+
+
+@pytest.mark.parametrize("stages", [2, 3, 4])
+def test_words_go_to_every_pwam_and_every_stage_reaches_the_decoder(stages):
+    ax = drawn(plots.lavt_diagram(image=32, widths=[8] * stages))
+    boxes = {text.get_text(): text.get_position() for text in ax.texts if text.get_bbox_patch()}
+    pwam = [text.get_position() for text in ax.texts if text.get_text() == "PWAM"]
+    words_end = [end for start, end in arrows(ax, plots.KEY) if start[0] == end[0]]
+    assert {end[0] for end in words_end} == {x for x, _ in pwam}
+    into = [end[0] for _, end in arrows(ax, plots.GREY) if end[1] == boxes["up, join,\nconvolve"][1]]
+    assert len(set(into)) == stages  # one arrow from each level to the next finer one, and one to the logits
+
+
 @pytest.mark.parametrize("stages", [2, 3])
 def test_a_diagram_has_a_pwam_a_stage_and_a_gate_between_stages(stages):
     texts = [text.get_text() for text in drawn(plots.lavt_diagram(image=32, widths=[8] * stages)).texts]
@@ -65,6 +87,8 @@ def test_stage_maps_show_their_maps_on_their_scales(kind):
     assert not axes[1, 2].images and len(axes[0, 0].images) == 1
     assert axes[0, 0].get_title() == "the hat" and figure.get_suptitle() == "a finding"
     assert [axes[row, 1].texts[0].get_text() for row in (0, 1)] == ["seen", "passed"]
+    assert [axes[0, column].get_title() for column in (1, 2)] == ["stage 1", "stage 2"]
+    assert axes[0, 0].collections  # the outline of the mask
 
 
 def test_stage_maps_of_rows_that_differ_in_length():
@@ -91,6 +115,15 @@ def test_leads_stand_at_their_means_with_their_intervals():
     assert to_hex(diamond.get_markeredgecolor()) == plots.KEY.lower() and diamond.get_ydata()[0] < 0 < 0.5
     assert ax.get_ylim() == (1.5, -0.5) and ax.get_xlabel() == "points"
     assert sorted(ax.get_legend_handles_labels()[1]) == ["here", "paper"]
+
+
+def test_a_series_that_lacks_a_row_stands_in_the_rows_that_it_has():
+    ax = drawn(plots.leads({"paper": {"b > c": [2.5]}, "here": {"a > b": [0.5], "b > c": [1.5]}}))
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["b > c", "a > b"]
+    ax = drawn(plots.leads({"here": {"a > b": [0.5], "b > c": [1.5]}, "paper": {"b > c": [2.5]}}))
+    at = {line.get_xdata()[0]: line.get_ydata()[0] for line in ax.lines if line.get_marker() == "D"}
+    assert at[0.5] < 0.5 < at[1.5] < at[2.5] < 1.5
+    assert [line.get_xdata() for line in ax.lines if line.get_marker() == "None"] == [[0, 0]]  # no lead
 
 
 def test_many_values_are_no_dots():

@@ -95,6 +95,9 @@ def test_a_graph_has_a_line_for_each_weight():
     assert (len(keys.get_offsets()), len(queries.get_offsets())) == (3, 5)
     assert to_hex(queries.get_facecolor()[0]).upper() == plots.QUERY
     assert (queries.get_offsets()[:, 1] == 0).all() and (keys.get_offsets()[:, 1] == 1).all()
+    places = [part.get_offsets()[:, 0].tolist() for part in (queries, keys)]
+    assert {tuple(line.get_xdata()) for line in ax.lines} == {(q, k) for q in places[0] for k in places[1]}
+    assert {tuple(line.get_ydata()) for line in ax.lines} == {(0, 1)}
 
 
 def test_a_table_of_dependence_is_blue_for_x_and_orange_for_the_context():
@@ -107,6 +110,7 @@ def test_a_table_of_dependence_is_blue_for_x_and_orange_for_the_context():
     assert colours == ["#FFFFFF", plots.QUERY, plots.KEY]
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["x", "c"]
     assert [label.get_text() for label in figure.axes[1].get_xticklabels()] == ["x"]
+    assert all(ax.yaxis_inverted() for ax in figure.axes)  # the first output at the top
 
 
 def test_mixes_of_values_are_grey_and_one_output_may_be_mine():
@@ -116,6 +120,14 @@ def test_mixes_of_values_are_grey_and_one_output_may_be_mine():
     assert [len(c.get_offsets()) for c in ax.collections] == [1, 3, 1]
     np.testing.assert_allclose(ax.collections[2].get_offsets(), [[0.4, 0.3]])
     assert words(ax) == ["0", "1", "2"]
+
+
+def test_the_mixes_of_four_values_fill_the_space_between_all_of_them():
+    """Whatever their order: a polygon through the values in their order would cross itself here."""
+    values = [[0.0, 0.0], [1.0, 1.0], [1.0, 0.0], [0.0, 1.0]]
+    ax = drawn(plots.value_mixes(values, [[0.5, 0.5]]))
+    for point in [(0.02, 0.5), (0.98, 0.5), (0.5, 0.02), (0.5, 0.98)]:
+        assert any(patch.get_path().contains_point(point) for patch in ax.patches if len(patch.get_xy()))
 
 
 # --- scores_by_size, paired_leads, objects_and_words
@@ -133,14 +145,17 @@ def test_scores_stand_at_their_size_with_intervals_that_end_at_one():
 
 
 def test_a_lead_whose_interval_leaves_zero_out_is_bold():
-    leads = {"clear": [1.0, 1.1, 0.9], "open": [1.0, -1.0, 0.5]}
+    leads = {"clear": [1.0, 1.1, 0.9], "open": [1.0, -1.0, 0.5], "behind": [-1.0, -1.1, -0.9]}
     ax = drawn(plots.paired_leads(leads, xlabel="points"))
     widths = [container.lines[2][0].get_linewidth()[0] for container in ax.containers]
-    assert widths[0] > widths[1]
+    assert widths[0] == widths[2] > widths[1]
+    dots = [line for line in ax.lines if to_hex(line.get_color()).upper() == plots.GREY and line.get_marker() == "o"]
+    for row, (line, each) in enumerate(zip(dots, leads.values(), strict=True)):
+        assert line.get_xdata().tolist() == each and (np.round(line.get_ydata()) == row).all()
     ((start, end),) = ax.containers[0].lines[2][0].get_segments()
     interval = mean_interval(leads["clear"])
     assert (start[0], end[0]) == pytest.approx((interval.low, interval.high))
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["clear", "open"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == list(leads) and ax.yaxis_inverted()
 
 
 def test_objects_carry_their_numbers_in_the_picture_and_in_the_table():
@@ -153,6 +168,18 @@ def test_objects_carry_their_numbers_in_the_picture_and_in_the_table():
     assert [(t.get_text(), t.get_position()) for t in left.texts] == [("1", (5, 10)), ("2", (30, 20))]
     assert [label.get_text() for label in right.get_yticklabels()] == ["1 red car", "2 key"]
     np.testing.assert_array_equal(right.images[0].get_array(), weights)
+    assert [label.get_text() for label in right.get_xticklabels()] == ["the", "car"]
+
+
+def test_the_scene_of_objects_and_words_is_dimmed_outside_the_referent():
+    mask = np.zeros((4, 4), bool)
+    mask[1:3, 1:3] = True
+    figure = plots.objects_and_words(
+        np.full((4, 4, 3), 0.8), [[1, 1]], [[1.0]], objects=["key"], words=["key"], mask=mask, sentence="the key"
+    )
+    shown = np.asarray(figure.axes[0].images[0].get_array())
+    np.testing.assert_allclose(shown[mask], 0.8)
+    assert shown[~mask].max() < 0.6 and figure.axes[0].get_title() == "the key"
 
 
 # --- all

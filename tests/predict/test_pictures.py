@@ -1,6 +1,7 @@
 """A file that is no image is refused, and a prediction becomes a picture of its mask and its words."""
 
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -92,6 +93,18 @@ def test_segment_file_writes_one_picture_and_never_over_another(checkpoint, toke
         with pytest.raises(error, match=says):
             segment_file(image, expression, checkpoint, target, **settings)
     assert out.read_bytes() == before and sorted(path.name for path in tmp_path.iterdir()) == ["out.png", "street.png"]
+
+
+def test_segment_file_draws_the_stage_that_it_is_given(tmp_path, monkeypatch):
+    image, drawn_stages = tmp_path / "street.png", []
+    Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(image)
+    found = Prediction(np.ones((4, 6), bool), ("man",), (np.ones((2, 3, 1)),) * 2)
+    segmenter = SimpleNamespace(predict=lambda *_: found, remarks=lambda _: [])
+    monkeypatch.setattr(pictures, "load_segmenter", lambda *_, **__: segmenter)
+    monkeypatch.setattr(pictures, "picture", lambda *given: drawn_stages.append(given[3]) or b"picture")
+    for stage in (None, 2):
+        segment_file(image, "man", "weights.safetensors", tmp_path / "out.png", stage=stage, force=True)
+    assert drawn_stages == [None, 2] and (tmp_path / "out.png").read_bytes() == b"picture"
 
 
 def test_segment_file_under_the_longest_name_and_beside_another_process(

@@ -192,11 +192,13 @@ def test_a_checkpoint_of_an_older_version_says_so(tmp_path):
 
 
 RUNNING = """
+import signal
 import sys
 import torch
 from helpers.small_runs import RUN, noise, small_model, small_set, state
 from xattn_edu.training.loop import train
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
 torch.set_num_threads(1)
 model = small_model()
 train(model, small_set(), **RUN | {"epochs": 12}, checkpoint=sys.argv[1], checkpoint_every=1, progress=False)

@@ -1,5 +1,6 @@
 """A run is recognised by its loss, augmentation and data: other settings give other texts, the same ones the same."""
 
+import collections
 import dataclasses
 import functools
 import os
@@ -58,6 +59,16 @@ class Slotted:
         self.by = by
 
 
+class Table:
+    """An object that pickle makes again from pairs of keys and values."""
+
+    def __init__(self, **pairs):
+        self.pairs = pairs
+
+    def __reduce__(self):
+        return Table, (), None, None, iter(self.pairs.items())
+
+
 class Listed(Dataset):
     def __init__(self, items):
         self.items = items
@@ -111,6 +122,10 @@ PAIRS = {
     "a dataclass": lambda n: Erase(n / 10),
     "slots": lambda n: Slotted(n),
     "a set": lambda n: Shift({"a", "b", str(n)}),
+    "a queue": lambda n: collections.deque([1, n]),
+    "pairs": lambda n: Table(by=n),
+    "an array's shape": lambda n: Shift(np.arange(4).reshape(n, -1)),
+    "a tensor's shape": lambda n: Shift(torch.arange(4).reshape(n, -1)),
     "a captured value": made,
     "a captured tensor": lambda n: made(torch.arange(n + 1)),
     "a default": made_with_default,

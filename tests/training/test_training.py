@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -253,7 +254,9 @@ def test_same_seed_same_bits_another_seed_other_bits():
         ({"accumulate": 9}, "accumulate must be 1 to 8, given 9"),
         ({"learning_rate": 0.0}, "learning_rate"),
         ({"learning_rate": math.nan}, "learning_rate"),
+        ({"learning_rate": math.inf}, "learning_rate"),
         ({"weight_decay": -1.0}, "weight_decay"),
+        ({"weight_decay": math.inf}, "weight_decay"),
         ({"warmup": 1.0}, "warmup"),
         ({"clip": 0.0}, "clip"),
         ({"seed": -1}, "seed"),
@@ -299,12 +302,18 @@ def test_numbers_of_numpy_and_torch_are_numbers(tmp_path):
     train(small_model(), small_set(), **run, augment=interrupted(noise, 0), checkpoint=path)
 
 
+def test_the_ends_of_the_ranges_are_settings():
+    train(small_model(), small_set(), **RUN | {"weight_decay": 0.0, "warmup": 0.0, "clip": None, "accumulate": 8})
+
+
 def test_bad_data_and_models():
     empty = TensorDataset(torch.zeros(0, 1, 8, 8), torch.zeros(0, dtype=torch.int64))
     with pytest.raises(ValueError, match="empty"):
         train(small_model(), empty, **RUN)
     with pytest.raises(ValueError, match="labels go from 0 to 3.*3 classes"):
         train(small_model(), small_set(classes=4), **RUN)
+    with pytest.raises(ValueError, match="labels go from 0 to 3.*3 classes"):
+        train(small_model(), small_set(classes=4), **RUN, loss=partial(F.cross_entropy, label_smoothing=0.1))
     with pytest.raises(ValueError, match="no parameters to train"):
         train(small_model().requires_grad_(False), small_set(), **RUN)
     with pytest.raises(ValueError, match="images must be"):
@@ -319,6 +328,8 @@ def test_history_reads_as_a_table():
     lines = str(history).splitlines()
     assert lines[0].split() == ["epoch", "loss", "a", "seconds"]
     assert lines[2].split() == ["2", "1.5000", "0.2500", "2.0000"]
+    assert len(history) == 2 and lines[1].split() == ["1", "2.0000", "1.0000"]  # no number, and none made up
+    assert [line.rindex(end) + len(end) for line, end in zip(lines, ("loss", "2.0000", "1.5000"))] == [13] * 3
     with pytest.raises(KeyError, match="epoch, loss, a, seconds"):
         history["accuracy"]
 
@@ -475,9 +486,11 @@ def test_train_set_must_be_a_dataset(wrong):
         train(nn.Linear(4, 2), wrong, epochs=1)
 
 
-def test_labels_that_cross_entropy_ignores_are_no_error():
-    labels = torch.tensor([0, 1, -100, 1])
-    train(nn.Linear(4, 2), TensorDataset(torch.ones(4, 4), labels), epochs=1, progress=False)
+@pytest.mark.parametrize("ignored", [-100, 255])
+def test_labels_that_cross_entropy_ignores_are_no_error(ignored):
+    labels, loss = torch.tensor([0, 1, ignored, 1]), partial(F.cross_entropy, ignore_index=ignored)
+    history = train(nn.Linear(4, 2), TensorDataset(torch.ones(4, 4), labels), epochs=1, loss=loss, progress=False)
+    assert math.isfinite(history["loss"][0])
 
 
 def test_both_times_stand_behind_a_column_that_comes_later():

@@ -103,3 +103,14 @@ def test_a_layer_missing_from_torchs_transformer_is_named():
     state = nn.Transformer(8, 2, 1, 2, 12, batch_first=True).state_dict()
     with pytest.raises(ValueError):
         transformer_from_torch({name: x for name, x in state.items() if "decoder.layers.0" not in name})
+
+
+@pytest.mark.parametrize(("stack", "norms"), [("encoder", (1, 2)), ("decoder", (1, 2, 3))])
+def test_each_norm_goes_to_its_own_place(stack, norms):
+    """New LayerNorms are all alike, so outputs alone do not show an exchange."""
+    state = {name: torch.randn_like(t) for name, t in nn.Transformer(8, 2, 1, 1, 16).state_dict().items()}
+    converted = dict(zip(("encoder", "decoder"), transformer_from_torch(state)))[stack]
+    for number in norms:
+        for kind in ("weight", "bias"):
+            theirs = state[f"{stack}.layers.0.norm{number}.{kind}"]
+            assert torch.equal(converted[f"layers.0.residual{number}.norm.{kind}"], theirs)

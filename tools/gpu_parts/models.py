@@ -41,6 +41,7 @@ LEFT_OUT = {  # experiment: why
     "fusion-rates": "the models of fusions with other learning rates",
     "fusion-search": "the models of fusions on less data",
     "lavt-words": "LAVT with the words of MiniLM, which is not shipped",
+    "vit-inside": "the models of vit-fashion-mnist, one of them with learned positions",
     "objects": "one layer over six tokens, which a CPU trains in a minute",
     "lavt-recipe": "the models of lavt and lavt-finer with one setting changed",
 }

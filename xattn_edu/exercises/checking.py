@@ -89,6 +89,26 @@ def compare(given: Any, expected: Any, where: str, causes: Mapping[str, Any] | N
         _compare_arrays(given, expected, where, causes or {})
 
 
+def compare_pairs(
+    given: tuple[Any, Any],
+    expected: tuple[Any, Any],
+    where: str,
+    mistakes: Mapping[str, tuple[Any, Any]],
+    names: Mapping[int, str],
+) -> None:
+    """Raise Wrong unless both parts are the expected ones; name a mistake that explains both, or else one of them.
+
+    `names` says what the parts are called, by number, in the order in which they are compared.
+    """
+    visible = {cause: pair for cause, pair in mistakes.items() if not all(map(close, pair, expected))}
+    for cause, pair in visible.items():
+        if all(map(close, given, pair)):
+            raise Wrong(f"{where}: {cause}")
+    for number, name in names.items():
+        causes = {cause: pair[number] for cause, pair in visible.items() if not close(pair[number], expected[number])}
+        compare(given[number], expected[number], f"{name}, {where}", causes)
+
+
 def _compare_numbers(given: Any, expected: float, where: str, causes: Mapping[str, Any]) -> None:
     if isinstance(given, Tensor | ndarray):
         if math.prod(given.shape) != 1:

@@ -55,6 +55,9 @@ def _decoder_causes(
     padding_read = _post_norm(tokens, norms, [itself, unmasked, feed_forward])
     wrong_order = _post_norm(tokens, norms, [across, itself, feed_forward])
     exchanged = _post_norm(tokens, norms, [itself_by_other, across_by_other, feed_forward])
+    stale = norms[0](tokens + itself(tokens))
+    stale = norms[1](stale + across(tokens))
+    stale = norms[2](stale + feed_forward(stale))
     no_context = _post_norm(tokens, norms, [itself, layer.cross_attention, feed_forward])
     no_cross_attention = _post_norm(tokens, norms[::2], [itself, feed_forward])
     no_cross_attention_first_norms = _post_norm(tokens, norms[:2], [itself, feed_forward])
@@ -65,6 +68,7 @@ def _decoder_causes(
         "The queries attend to padding of the memory: pass memory_mask on.": padding_read,
         "The self-attention comes first, then the attention to the memory.": wrong_order,
         "The attentions are exchanged: .cross_attention is for the memory.": exchanged,
+        "The cross-attention's query is the layer's input: it is what the first part returned.": stale,
         "The cross-attention got no context: this is self-attention.": no_context,
         "The cross-attention is missing.": no_cross_attention,
         "The cross-attention is missing, and the feed-forward network has its norm.": no_cross_attention_first_norms,
@@ -131,21 +135,62 @@ def _check_mask(
 
 
 @exercise
-def cache_numbers(answer: Answer) -> str:
-    """cache_numbers(depth, width, source, target): numbers that the key-value cache of a decoder holds."""
-    for depth, width, source, target in ((3, 64, 20, 11), (6, 512, 1000, 1000), (1, 8, 3, 5)):
-        of_a_token = depth * 2 * width
-        expected = of_a_token * (source + target)
-        with_the_product = of_a_token * source * target
+def grouped_attention(answer: Answer) -> str:
+    """grouped_attention(q, k, v): attention whose heads share keys and values in groups, neighbours first."""
+    for batch, heads, groups, queries, keys, dim in (
+        (2, 4, 2, 3, 5, 4),
+        (1, 6, 3, 2, 2, 8),
+        (2, 4, 1, 1, 6, 2),
+        (1, 2, 2, 4, 3, 4),
+    ):
+        generator = torch.Generator().manual_seed(heads * groups)
+        q = torch.randn(batch, heads, queries, dim, generator=generator, dtype=torch.double)
+        k, v = torch.randn(2, batch, groups, keys, dim, generator=generator, dtype=torch.double)
+        shared = [x.repeat_interleave(heads // groups, dim=1) for x in (k, v)]
+        in_turn = [x.repeat(1, heads // groups, 1, 1) for x in (k, v)]
+        first_only = [x[:, :1].expand(-1, heads, -1, -1) for x in (k, v)]
         causes = {
-            "For each token a key and a value.": expected // 2,
-            "Each layer has its own keys and values.": expected // depth,
-            "The keys and values of the source are kept, too.": of_a_token * target,
-            "The keys and values of the answer are kept, too.": of_a_token * source,
-            "This counts bytes; return how many numbers.": 4 * expected,
-            "The cache holds no query.": expected // 2 * 3,
-            "It grows with the sum of the lengths, not with their product: weights are not kept.": with_the_product,
+            "Neighbouring heads share a group: repeat_interleave, not repeat.": _attended(q, *in_turn),
+            "All heads use the first group.": _attended(q, *first_only),
+            "The keys are shared, the values of other groups are used.": _attended(q, shared[0], in_turn[1]),
+            "The scores are not divided by sqrt(dim).": _attended(q * dim**0.5, *shared),
+            "The softmax is over the keys, the last axis.": (q @ shared[0].mT / dim**0.5).softmax(dim=-2) @ shared[1],
         }
-        where = f"{depth} layer{'s' * (depth > 1)} of width {width}, {source} and {target} tokens"
-        compare(answer(depth, width, source, target), expected, where, causes)
-    return "right, and heads make no difference: they share the width"
+        given = answer(q.clone(), k.clone(), v.clone())
+        if isinstance(given, Tensor) and given.shape != q.shape and given.shape[1:2] == (groups,):
+            raise Wrong(f"shape {tuple(given.shape)}: each of the {heads} heads has its own output, given {groups}")
+        where = f"{heads} heads, {groups} group{'s' * (groups > 1)}, {queries} queries, {keys} keys"
+        compare(given, _attended(q, *shared), where, causes)
+    return "right: as many outputs as heads, from fewer keys and values"
+
+
+def _attended(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return (q @ k.mT / q.shape[-1] ** 0.5).softmax(dim=-1) @ v
+
+
+@exercise
+def exchanged_date(answer: Answer) -> str:
+    """exchanged_date(keys_of, values_of): the date that is written with one date's keys and another date's values."""
+    american, european = ("7/8/2461", "1/2/1873"), ("5.9.1997", "3.4.2058")
+    for keys_of in (*american, *european):
+        for values_of in (*american, *european):
+            first, second, year = values_of.replace("/", ".").split(".")
+            by_keys, by_values = ((first, second) if "/" in text else (second, first) for text in (keys_of, values_of))
+            expected, values_alone = (f"{year}-{int(month):02}-{int(day):02}" for month, day in (by_keys, by_values))
+            first, second, key_year = keys_of.replace("/", ".").split(".")
+            month, day = (first, second) if "/" in keys_of else (second, first)
+            keys_alone = f"{key_year}-{int(month):02}-{int(day):02}"
+            given, where = answer(keys_of, values_of), f"keys of {keys_of}, values of {values_of}"
+            if given == expected:
+                continue
+            if not isinstance(given, str):
+                raise Wrong(f"{where}: return a string such as {expected!r}, given {type(given).__name__}")
+            exchanged = f"{year}-{expected[8:]}-{expected[5:7]}"
+            causes = {
+                exchanged: "In an American date the month stands first, in a European one the day.",
+                keys_alone: "What is written are the values; the keys only decide where each is read.",
+                values_alone: "The places of month and day are those of the keys' format.",
+                expected.replace("-0", "-"): "Month and day have two digits: 05, not 5.",
+            }
+            raise Wrong(f"{where}: {causes.get(given, 'not what the model writes.')} Given {given!r}")
+    return "right; the next cells hold it against the model"

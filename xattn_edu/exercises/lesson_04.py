@@ -2,9 +2,9 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from xattn_edu.exercises.checking import Answer, Wrong, compare, exercise
-from xattn_edu.models.layers import MLP
 
 
 @exercise
@@ -42,42 +42,68 @@ def channel_gate(answer: Answer) -> str:
 
 
 @exercise
-def token_mixing(answer: Answer) -> str:
-    """token_mixing(tokens, mlp): the MLP along the tokens, each channel by itself."""
-    for batch, token, width in ((1, 6, 3), (2, 4, 4), (3, 5, 8)):
-        torch.manual_seed(7)
-        mlp = MLP(token, 2 * token).double()
-        tokens = torch.randn(batch, token, width, dtype=torch.double)
-        mixed = mlp(tokens.transpose(1, 2))
-        expected = mixed.transpose(1, 2)
-        reshaped = mlp(tokens.reshape(batch, width, token)).reshape(tokens.shape)
+def linear_attention(answer: Answer) -> str:
+    """linear_attention(q, k, v): the normalised product phi(q) (phi(k)^T v), phi(x) = elu(x) + 1."""
+    for batch, queries, keys, dim, width in ((2, 3, 5, 4, 4), (1, 6, 6, 3, 5), (3, 1, 4, 8, 2)):
+        generator = torch.Generator().manual_seed(keys)
+        q, k = (torch.randn(batch, n, dim, generator=generator, dtype=torch.double) for n in (queries, keys))
+        v = torch.randn(batch, keys, width, generator=generator, dtype=torch.double)
+        phi_q, phi_k = (F.elu(x) + 1 for x in (q, k))
+        scores = phi_q @ phi_k.mT
+        product = phi_q @ (phi_k.mT @ v)
+        expected = product / scores.sum(dim=-1, keepdim=True)
+        plain = q @ k.mT
         causes = {
-            "reshape does not exchange axes, it cuts across tokens: transpose.": reshaped,
-            "The first step is a transpose, the last a reshape: transpose both times.": mixed.reshape(tokens.shape),
-            "The residual belongs to the block, not to the mixing.": tokens + expected,
+            "The division is missing: the weights of a query must sum to 1.": product,
+            "The division is by the sum over the keys, not by their number.": product / keys,
+            "phi is elu + 1, so that no weight is negative.": _normalised(F.elu(q) @ F.elu(k).mT) @ v,
+            "phi is missing: these are the raw products.": _normalised(plain) @ v,
+            "This is softmax attention.": (plain / dim**0.5).softmax(dim=-1) @ v,
+            "The keys pass through phi, too.": _normalised(phi_q @ k.mT) @ v,
+            "The queries pass through phi, too.": _normalised(q @ phi_k.mT) @ v,
         }
-        given = answer(tokens.clone(), mlp)
-        if isinstance(given, Tensor) and given.shape == mixed.shape != tokens.shape:
-            raise Wrong(f"shape {tuple(given.shape)}: transpose back, the output is (batch, token, width)")
-        compare(given, expected, f"{batch} image{'s' * (batch > 1)}, {token} tokens, width {width}", causes)
-    return "right: one MLP along the tokens for all channels"
+        where = f"{queries} quer{'y' if queries == 1 else 'ies'}, {keys} keys, width {dim}"
+        compare(answer(q.clone(), k.clone(), v.clone()), expected, where, causes)
+    return "right: if you multiplied from the right, no table of queries x keys was made"
+
+
+def _normalised(scores: Tensor) -> Tensor:
+    return scores / scores.sum(dim=-1, keepdim=True)
 
 
 @exercise
-def product_macs(answer: Answer) -> str:
-    """product_macs(queries, keys, width): multiply-accumulates of the two products of attention."""
-    for queries, keys, width in ((1, 197, 384), (49, 49, 64), (900, 20, 128)):
-        expected = 2 * queries * keys * width
-        added = 2 * (queries + keys) * width
+def pooled_lead(answer: Answer) -> str:
+    """pooled_lead(groups, one, other, t): the lead of one mean over another, and the half-width of its interval."""
+    sets = (
+        {"a": [84.0, 85.0, 86.0], "b": [85.5, 86.0, 87.5], "c": [80.0, 80.2, 81.0]},
+        {"a": [1.0, 2.0], "b": [4.0, 7.0], "c": [3.0, 3.5], "d": [9.0, 9.0]},
+        {"a": [50.0, 52.0, 51.0, 55.0], "b": [49.0, 48.0, 53.0, 50.0]},
+    )
+    for groups in sets:
+        t = 2.5
+        counts, means = len(groups["a"]), {name: sum(values) / len(values) for name, values in groups.items()}
+        squares = {name: sum((x - means[name]) ** 2 for x in values) for name, values in groups.items()}
+        lead, degrees = means["b"] - means["a"], len(groups) * (counts - 1)
+        pooled = (sum(squares.values()) / degrees) ** 0.5
+        half = t * pooled * (2 / counts) ** 0.5
+        two_only = t * ((squares["a"] + squares["b"]) / (2 * (counts - 1))) ** 0.5 * (2 / counts) ** 0.5
         causes = {
-            "There are two products: q k^T and A v.": expected // 2,
-            "A multiply-add counts once, as in the papers.": 2 * expected,
-            "Each query meets each key: queries x keys, not queries squared.": 2 * queries**2 * width,
-            "Each query meets each key: queries x keys, not keys squared.": 2 * keys**2 * width,
-            "Each query meets each key: multiply their numbers, do not add them.": added,
-            "Each score is a dot product over the channels.": 2 * queries * keys,
-            "The projections do not belong to the two products.": expected + added * width,
+            "The lead is the first named less the second.": (-lead, half),
+            "Both means are uncertain: sqrt(2 / n), not sqrt(1 / n).": (lead, half / 2**0.5),
+            "The deviation is that of a run; a mean of n runs has less.": (lead, half * counts**0.5),
+            "Pool all groups, not only the two that are compared.": (lead, two_only),
+            "Divide the squares by groups x (n - 1): each group has its own mean.": (
+                lead,
+                half * (degrees / (len(groups) * counts)) ** 0.5,
+            ),
+            "The interval is t times the standard error.": (lead, half / t),
+            "The half-width has the unit of the lead: take the root.": (lead, t * pooled**2 * (2 / counts) ** 0.5),
         }
-        where = f"{queries} quer{'y' if queries == 1 else 'ies'}, {keys} keys, width {width}"
-        compare(answer(queries, keys, width), expected, where, causes)
-    return "right: linear in the keys for one query, quadratic in self-attention"
+        given = answer({name: list(values) for name, values in groups.items()}, "b", "a", t)
+        if not isinstance(given, tuple | list) or len(given) != 2:
+            raise Wrong(f"return two numbers, lead and half-width, given {type(given).__name__}")
+        known = {cause: torch.tensor(pair, dtype=torch.double) for cause, pair in causes.items()}
+        found = torch.tensor([float(number) for number in given], dtype=torch.double)
+        expected = torch.tensor((lead, half), dtype=torch.double)
+        compare(found, expected, f"{len(groups)} groups of {counts} runs", known)
+    return "right: one deviation from all runs, and the uncertainty of both means"

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from xattn_edu.exercises.checking import Answer, compare, exercise
+from xattn_edu.exercises.checking import Answer, Wrong, compare, exercise, refuse_none
 from xattn_edu.models import vit
 
 
@@ -14,15 +14,15 @@ def cut_patches(answer: Answer) -> str:
         images = torch.arange(batch * channel * height * width).view(batch, channel, height, width).float()
         expected = vit.patchify(images, patch)
         inside = expected.view(*expected.shape[:2], channel, patch, patch)
-        down_the_columns = vit.patchify(images.transpose(2, 3), patch)
+        both_down = vit.patchify(images.transpose(2, 3), patch)
         channels_last = inside.permute(0, 1, 3, 4, 2)
         columns_first = inside.transpose(3, 4)
-        both_down = down_the_columns.view(inside.shape).transpose(3, 4)
+        patches_down = both_down.view(inside.shape).transpose(3, 4)
         inside_before_which = images.view(batch, channel, patch, height // patch, patch, width // patch)
         axes_exchanged = inside_before_which.permute(0, 3, 5, 1, 2, 4)
         mistakes = {
             "reshape alone runs along image rows, across patches.": images,
-            "Patches go down the columns: token 1 should stand right of token 0.": down_the_columns,
+            "Patches go down the columns: token 1 should stand right of token 0.": patches_down,
             "Inside a patch the channels come first: channel, row, column.": channels_last,
             "Inside a patch the rows come before the columns.": columns_first,
             "Patches go down the columns, and inside a patch too.": both_down,
@@ -97,3 +97,47 @@ def vit_parameters(answer: Answer) -> str:
         where = f"image {image_size}, patch {patch}, width {width}, depth {depth}, {classes} classes"
         compare(answer(image_size, patch, width, depth, classes), expected, where, causes)
     return "right to the last parameter"
+
+
+@exercise
+def plane_positions(answer: Answer) -> str:
+    """plane_positions(rows, columns, width): vectors (rows * columns, width) whose cosines depend on offsets alone."""
+    for rows, columns, width in ((4, 4, 16), (3, 6, 8), (5, 4, 64)):
+        where = f"a grid of {rows} x {columns}, width {width}"
+        given = answer(rows, columns, width)
+        refuse_none(given)
+        table = torch.as_tensor(given, dtype=torch.double)
+        if tuple(table.shape) != (rows * columns, width):
+            raise Wrong(f"{where}: expected shape {(rows * columns, width)}, given {tuple(table.shape)}")
+        lengths = table.norm(dim=-1)
+        if not (lengths > 1e-6).all():
+            raise Wrong(f"{where}: a place has a vector of zeros, or of NaN: it has no direction")
+        if not torch.allclose(lengths, lengths[:1].expand_as(lengths), rtol=1e-4):
+            raise Wrong(f"{where}: the vectors have lengths from {lengths.min():.3g} to {lengths.max():.3g}, not one")
+        unit = table / lengths[:, None]
+        _check_cosines((unit @ unit.T).view(rows, columns, rows, columns), where)
+    return "right: every place has its own vector, and its cosines depend on the offset alone"
+
+
+def _check_cosines(cosines: Tensor, where: str) -> None:
+    """Places differ, cosines depend on the offset, and neighbours are nearer than places three steps apart."""
+    rows, columns = cosines.shape[:2]
+    row, column = (axis.flatten() for axis in torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij"))
+    flat = cosines.reshape(rows * columns, -1)
+    down, right = row[None] - row[:, None], column[None] - column[:, None]
+    alike = (flat > 0.999) & ~torch.eye(len(flat), dtype=torch.bool)
+    if alike.any():
+        one, other = alike.nonzero()[0].tolist()
+        cause = "do they know the column?" if row[one] == row[other] else "do they know the row?"
+        raise Wrong(f"{where}: places {one} and {other} have nearly the same vector (cosine above 0.999): {cause}")
+    for offset in {(int(d), int(r)) for d, r in zip(down.flatten(), right.flatten())}:
+        same = flat[(down == offset[0]) & (right == offset[1])]
+        if same.max() - same.min() > 1e-4:
+            raise Wrong(
+                f"{where}: the cosine of two places {offset[0]} rows and {offset[1]} columns apart lies between "
+                f"{same.min():.3f} and {same.max():.3f}: it should not depend on where they are"
+            )
+    for along, across, axis in ((down, right, "row"), (right, down, "column")):
+        near, far = (flat[(along.abs() == steps) & (across == 0)] for steps in (1, 3))
+        if len(far) and not near.min() > far.max():
+            raise Wrong(f"{where}: neighbours should be more similar than places three steps apart, along a {axis} too")

@@ -1,12 +1,14 @@
 """Checks of the exercises in lesson 8, four fusions."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from xattn_edu.exercises.checking import Answer, Wrong, close, compare, exercise, two
+from xattn_edu.exercises.checking import Answer, Wrong, close, compare, exercise, refuse_none, two
+from xattn_edu.measure.intervals import mean_interval
 from xattn_edu.models.fusions import with_class_token
 
 Pair = tuple[Tensor, Tensor]  # the tokens of S, then those of L
@@ -39,11 +41,13 @@ def _class_token_causes(
 ) -> dict[str, Pair]:
     of_large_alone = with_class_token(g_s(large[:, :1]), small)
     added = with_class_token(small[:, :1] + g_s(both), small)
+    each_its_own = with_class_token(small[:, :1] + g_s(large[:, :1]), small)
     return {
         "L's class token stays what it was: it, too, becomes the sum.": (expected[0], large),
         "S's class token stays what it was: it becomes g_s of the sum.": (small, expected[1]),
         "S's class token becomes g_s of the sum, not of L's class token.": (of_large_alone, expected[1]),
         "g_s of the sum replaces S's class token: nothing is added.": (added, expected[1]),
+        "There is one sum, at L's width; S does not add L's class token to its own.": (each_its_own, expected[1]),
         "They come in the order small, large.": expected[::-1],
     }
 
@@ -81,6 +85,7 @@ def _pairwise_causes(
             large + _resized(grid_exchanged, large_grid)
         ),
         "Bilinear, not nearest.": large + nearest,
+        "Bilinear, not bicubic.": large + _resized(image, large_grid, mode="bicubic"),
         "align_corners=False: a patch is an area, not a point.": large + corners_aligned,
         "L's patches are missing in the sum.": _resized(image, large_grid),
     }
@@ -89,3 +94,51 @@ def _pairwise_causes(
 def _resized(image: Tensor, grid: tuple[int, int], mode: str = "bilinear", **how: Any) -> Tensor:
     """Maps (batch, channel, row, column), resized to the grid, as tokens (batch, patch, channel)."""
     return nn.functional.interpolate(image, grid, mode=mode, **how).flatten(2).mT
+
+
+_LEADS: tuple[dict[str, list[float]], ...] = (  # {comparison: leads, one a seed}
+    {"a": [2.1, 1.9, 2.4, 2.0], "b": [0.4, -0.2, 0.9, 0.3], "c": [-3.0, -3.2, -2.9, -3.1], "d": [1.0, -0.9, 0.5, -0.5]},
+    {"p": [7.8, 6.85, 11.6], "q": [5.0, 5.01, 4.99], "r": [1.0, -1.0, 0.5], "s": [0.2, 0.1, 0.3], "t": [9, 1, 2]},
+    {"only": [1.0, 1.2, 0.9, 0.3, 1.4]},
+)
+
+
+@exercise
+def shown_leads(answer: Answer) -> str:
+    """shown_leads(leads): the comparisons whose interval lies above 0, at a level that allows for their number."""
+    for leads in _LEADS:
+        shown = partial(_above_zero, leads)
+        level = 1 - 0.05 / len(leads)
+        expected = shown(level)
+        given = answer({name: list(values) for name, values in leads.items()})
+        refuse_none(given)
+        where = f"{len(leads)} comparison{'s' * (len(leads) > 1)}"
+        if isinstance(given, str) or sorted(given) != sorted(expected):
+            causes = {
+                "A mean above 0 is not enough: the whole interval must lie there.": shown(None),
+                "Each interval is of 95 %: with so many, one may leave 0 out by chance.": shown(0.95),
+                "The level is 1 - 0.05 / m: the share of intervals that may be wrong is divided, not the level.": (
+                    shown(0.95 / len(leads))
+                ),
+                "These are comparisons in which the lead is *below* 0, or not shown.": [
+                    name for name in leads if name not in expected
+                ],
+                "An interval wholly below 0 is no lead.": _beside_zero(leads, level),
+            }
+            cause = next((cause for cause, names in causes.items() if sorted(given) == sorted(names)), "")
+            raise Wrong(f"{where}: expected {expected}, given {list(given)}. {cause}".rstrip())
+    return "right: the more comparisons, the more each of them must show"
+
+
+def _above_zero(leads: dict[str, list[float]], level: float | None) -> list[str]:
+    """The names whose interval of this level lies above 0; without a level, those whose mean does."""
+    return [
+        name
+        for name, values in leads.items()
+        if (mean_interval(values).mean if level is None else mean_interval(values, level).low) > 0
+    ]
+
+
+def _beside_zero(leads: dict[str, list[float]], level: float) -> list[str]:
+    intervals = {name: mean_interval(values, level) for name, values in leads.items()}
+    return [name for name, interval in intervals.items() if interval.low > 0 or interval.high < 0]

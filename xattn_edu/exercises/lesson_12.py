@@ -9,7 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xattn_edu.exercises.checking import Answer, Wrong, close, compare, exercise, known_cause, refuse_none, two
+from xattn_edu.exercises.checking import (
+    Answer,
+    Wrong,
+    close,
+    compare,
+    compare_pairs,
+    exercise,
+    known_cause,
+    refuse_none,
+    two,
+)
 from xattn_edu.measure import intervals
 from xattn_edu.measure.intervals import mean_interval, student_t
 from xattn_edu.models.pwam import LanguagePathway, PixelWordAttention
@@ -33,9 +43,7 @@ def lavt_stage(answer: Answer) -> str:
         expected = norm(fused), pathway(vision, fused)
         mistakes = _stage_mistakes(norm, pathway, maps, vision, fused, fusion(maps, words, mask))
         given = two(answer(blocks, fusion, pathway, norm, maps.clone(), words.clone(), mask.clone()), "decoder's and E")
-        for number, name in enumerate(("to the decoder", "onward")):
-            causes = {cause: result[number] for cause, result in mistakes.items()}
-            compare(given[number], expected[number], f"{name}, {rows} x {columns} pixels", causes)
+        compare_pairs(given, expected, f"{rows} x {columns} pixels", mistakes, {0: "to the decoder", 1: "onward"})
     return "right: the decoder gets F, normed, and the next stage V plus the gated F"
 
 
@@ -73,7 +81,7 @@ def join_levels(answer: Answer) -> str:
     ):
         torch.manual_seed(31)
         coarse, fine = torch.randn(batch, widths[0], *small), torch.randn(batch, widths[1], *large)
-        convolutions = nn.Conv2d(sum(widths), 3, kernel_size=3, padding=1)
+        convolutions = nn.Conv2d(sum(widths), sum(widths), kernel_size=3, padding=1)
         resized = _resized(coarse, fine, mode="bilinear", align_corners=True)
         corners_apart = _resized(coarse, fine, mode="bilinear", align_corners=False)
         nearest = _resized(coarse, fine, mode="nearest")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from xattn_edu.exercises.altered import without_output_projection
-from xattn_edu.exercises.checking import Answer, Wrong, close, compare, exercise, two
+from xattn_edu.exercises.checking import Answer, Wrong, compare, compare_pairs, exercise, two
 from xattn_edu.exercises.guard import Guarded
 from xattn_edu.measure.costs import count
 from xattn_edu.models.attention import MultiHeadAttention, merge_heads, split_heads
@@ -123,7 +123,8 @@ def own_cross_attention(answer: Guarded) -> str:
             mistakes |= _mistakes_in_sources(step, context)
         where = f"{queries} queries, {keys} keys, {heads} head{'s' * (heads > 1)}"
         given = two(answer.of(module)(tokens.clone(), context.clone(), mask.clone()), "the new tokens and the weights")
-        _compare_pairs(given, right, mistakes, where)
+        # The weights first: a mistake in the weights changes the tokens, too, and the tokens do not show where it is.
+        compare_pairs(given, right, where, mistakes, {1: "weights", 0: "new tokens"})
     return "right: a cross-attention of your own, without padding"
 
 
@@ -142,18 +143,6 @@ def _check_parts(module: Any, widths: Mapping[str, int], width: int) -> None:
             hint = "its input is what the heads gathered" if name == "output" else f"its input is {source}"
             given = f"given {layer.in_features} to {layer.out_features}"
             raise Wrong(f"self.{name} must lead from {wide} channels to {width} ({hint}), {given}")
-
-
-def _compare_pairs(given: Pair, right: Pair, mistakes: dict[str, Pair], where: str) -> None:
-    """Raise Wrong unless new tokens and weights are right; name a mistake that explains both, or else one of them."""
-    visible = {cause: pair for cause, pair in mistakes.items() if not all(map(close, pair, right))}
-    for cause, pair in visible.items():
-        if all(map(close, given, pair)):
-            raise Wrong(f"{where}: {cause}")
-    # The weights first: a mistake in the weights changes the tokens, too, and the tokens do not show where it is.
-    for number, name in ((1, "weights"), (0, "new tokens")):
-        causes = {cause: pair[number] for cause, pair in visible.items() if not close(pair[number], right[number])}
-        compare(given[number], right[number], f"{name}, {where}", causes)
 
 
 class _Step:

@@ -5,7 +5,7 @@ notebooks read the numbers with `load_results`. sizes.py has the size of every m
 """
 
 from xattn_edu.experiments.catalogue import EXPERIMENTS, Experiment
-from xattn_edu.experiments.fashion import little_data, small_vit, vit_fashion_mnist, vit_mixers
+from xattn_edu.experiments.fashion import little_data, small_vit, vit_fashion_mnist, vit_inside, vit_mixers
 from xattn_edu.experiments.fusions import fusion_rates, fusion_search, small_crossvit, train_fusion
 from xattn_edu.experiments.records import Result
 from xattn_edu.experiments.referring import lavt_ablation, lavt_finer, lavt_recipe, referring_segmentation
@@ -33,5 +33,6 @@ __all__ = [
     "train_fusion",
     "translate",
     "vit_fashion_mnist",
+    "vit_inside",
     "vit_mixers",
 ]

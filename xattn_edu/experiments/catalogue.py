@@ -8,7 +8,7 @@ from typing import Any
 
 from xattn_edu.data.objects import ABOUT
 from xattn_edu.experiments import objects
-from xattn_edu.experiments.fashion import little_data, vit_fashion_mnist, vit_mixers
+from xattn_edu.experiments.fashion import INSIDE, little_data, vit_fashion_mnist, vit_inside, vit_mixers
 from xattn_edu.experiments.fusions import RATES, SETTINGS, TASKS, fusion_rates, fusion_search, train_fusion
 from xattn_edu.experiments.records import ACCURACY, Result
 from xattn_edu.experiments.referring import (
@@ -29,14 +29,15 @@ from xattn_edu.models.mixers import MIXERS
 class Experiment:
     """A recipe and its settings: it is run with every combination of the grid and every seed.
 
-    For each model in `keep_weights` (values of the setting "model"), seed 0's weights are stored in float16, beside the
-    record.
+    For each model in `keep_weights` (values of the setting "model"), the weights of the first `kept_seeds` seeds are
+    stored in float16, beside the record.
     """
 
     description: str
     recipe: Callable[..., Result]
     grid: dict[str, tuple[Any, ...]]
     keep_weights: tuple[str, ...] = ()
+    kept_seeds: int = 1
     score_name: str = ACCURACY  # of the number that records call "test_accuracy"
 
     def points(self, **chosen: Sequence[Any]) -> Iterator[dict[str, Any]]:
@@ -58,6 +59,13 @@ EXPERIMENTS = {
         "a ViT and a CNN of its size on 100 to 12,000 images, about the same number of steps (notebook 06)",
         little_data,
         {"model": ("vit", "cnn"), "images": (100, 300, 1000, 3000, 12000)},
+    ),
+    "vit-inside": Experiment(
+        "small ViTs whose weights are kept, to look inside: positions, filters, attention (notebooks 05 and 06)",
+        vit_inside,
+        {"model": tuple(INSIDE)},
+        keep_weights=tuple(INSIDE),
+        kept_seeds=5,
     ),
     "translation": Experiment(
         "dates and numbers to ISO form, with cross-attention and through a bottleneck of one vector (notebook 03)",

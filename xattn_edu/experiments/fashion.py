@@ -25,6 +25,8 @@ from xattn_edu.models.vit import Mixer, ViT
 from xattn_edu.shapes import check_choice, shaped
 
 RECIPE: dict[str, Any] = {"batch_size": 64, "learning_rate": 3e-3, "weight_decay": 0.05, "warmup": 0.1, "clip": 1.0}
+VITS = {"vit": 4, "vit_patch_14": 14}  # the ViTs of `little_data`: the sides of their patches
+INSIDE = {"fixed_positions": "sincos", "learned_positions": "learned"}  # the ViTs of `vit_inside`: their positions
 RECORDED_AS = {"flip": "horizontal flip"}  # what records call an augmentation, by its function's name
 
 
@@ -33,6 +35,7 @@ def vit_fashion_mnist(
     seed: int = 0,
     profile: str | Profile | None = None,
     *,
+    positions: str = "sincos",
     train_images: int | None = None,
     test_images: int | None = None,
     epochs: int | None = None,
@@ -42,12 +45,13 @@ def vit_fashion_mnist(
 ) -> Result:
     """Train a small ViT on Fashion-MNIST (28 x 28, ten classes) and test it.
 
-    Positions are sines and cosines, and the first weights are Xavier's, as in the ViT paper's code.
+    The first weights are Xavier's, as in the ViT paper's code.
 
     Args:
         patch: side of a patch in pixels; it divides 28.
         seed: of the first weights, the order of the images, and the choice of `train_images`.
         profile: a row of FASHION_SIZES: the model, the epochs, and whether the full set is used if it is on the disk.
+        positions: as in `ViT`: sines and cosines, or learned.
         train_images: how many, as many of each class as possible; all by default.
         test_images: how many, the first of each class; all by default.
         epochs: instead of the profile's.
@@ -63,7 +67,7 @@ def vit_fashion_mnist(
     return _run(
         {"patch": patch, "profile": profile.name},
         size,
-        partial(small_vit, patch),
+        partial(small_vit, patch, positions=positions),
         fashion_sets(train_images, test_images, seed=seed, full=full),
         {"epochs": epochs, "seed": seed, "checkpoint": checkpoint, "device": device, "progress": progress},
         shown=("width", "depth"),
@@ -76,7 +80,6 @@ def little_data(
     seed: int = 0,
     profile: str | Profile | None = None,
     *,
-    patch: int = 4,
     steps: int | None = None,
     test_images: int | None = None,
     checkpoint: str | Path | None = None,
@@ -86,11 +89,10 @@ def little_data(
     """Train a ViT, or a CNN of about its size, on few images, for about the same number of steps (whole epochs).
 
     Args:
-        model: "vit" or "cnn".
-        images: how many to train on, as many of each class as possible; the seed chooses the same for both models.
+        model: "vit" (patches of 4), "vit_patch_14" or "cnn".
+        images: how many to train on, as many of each class as possible; the seed chooses the same for all models.
         seed: of the images, their order, and the first weights.
         profile: a row of FASHION_SIZES.
-        patch: side of the ViT's patches in pixels.
         steps: instead of the profile's.
         test_images: how many, the first of each class; all by default.
         checkpoint, device, progress: as in `train`.
@@ -99,7 +101,8 @@ def little_data(
     """
     profile = choose_profile(profile)
     size = FASHION_SIZES[profile.name]
-    check_choice("model", model, ("vit", "cnn"))
+    check_choice("model", model, (*VITS, "cnn"))
+    patch = VITS.get(model, VITS["vit"])  # the CNN's record has the patch of the ViT that it is compared with
     steps = size.steps if steps is None else steps
     if steps < 1:
         raise ValueError(f"steps must be 1 or more, given {steps}")
@@ -108,11 +111,24 @@ def little_data(
     return _run(
         {"model": model, "images": len(sets.train), "patch": patch, "profile": profile.name},
         size,
-        partial(small_vit, patch) if model == "vit" else small_cnn,
+        small_cnn if model == "cnn" else partial(small_vit, patch),
         sets,
         {"epochs": epochs, "seed": seed, "checkpoint": checkpoint, "device": device, "progress": progress},
         evaluate_every=epochs,  # an epoch of 100 images is two steps: only the end is measured
     )
+
+
+def vit_inside(
+    model: str = "fixed_positions", seed: int = 0, profile: str | Profile | None = None, **settings: Any
+) -> Result:
+    """`vit_fashion_mnist` with patches of 7, and weights that are stored, so that a reader can look inside.
+
+    "fixed_positions" is that very model; "learned_positions" differs in them alone. `settings` are those of
+    `vit_fashion_mnist`. Raises ValueError for another model's name, and as `vit_fashion_mnist` does.
+    """
+    check_choice("model", model, INSIDE)
+    result = vit_fashion_mnist(7, seed, profile, positions=INSIDE[model], **settings)
+    return replace(result, config={"model": model, "positions": INSIDE[model]} | result.config)
 
 
 def vit_mixers(
@@ -171,13 +187,20 @@ def _accuracy(model: nn.Module, samples: TensorDataset) -> dict[str, float]:
     return {ACCURACY: accuracy(model, samples)}
 
 
-def small_vit(patch: int, size: FashionSize, *, pool: str = "class_token", mixer: Mixer | None = None) -> ViT:
+def small_vit(
+    patch: int,
+    size: FashionSize,
+    *,
+    positions: str = "sincos",
+    pool: str = "class_token",
+    mixer: Mixer | None = None,
+) -> ViT:
     """A ViT for 28 x 28 grey images, with Xavier's first weights (Glorot and Bengio, 2010) as in the ViT paper's code.
 
     A deviation of 0.02, the library's and DeiT's, suits a width of 384 and more. At a width of 64 it is so small that
     attention starts out uniform and stays uniform for long.
     """
-    shape: dict[str, Any] = {"mlp_ratio": 2, "positions": "sincos", "pool": pool, "mixer": mixer}
+    shape: dict[str, Any] = {"mlp_ratio": 2, "positions": positions, "pool": pool, "mixer": mixer}
     model = ViT(28, patch, size.width, size.depth, size.heads, classes=10, channels=1, **shape)
     xavier(model.blocks)
     return model

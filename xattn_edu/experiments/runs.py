@@ -47,7 +47,7 @@ def reproduce(
     recipe = functools.partial(EXPERIMENTS[name].recipe, checkpoint=checkpoint, progress=progress)
     result = recipe(**point, seed=seed, profile=profile)
     record = {"experiment": name} | result.record()
-    if point.get("model") in EXPERIMENTS[name].keep_weights and seed == 0:
+    if point.get("model") in EXPERIMENTS[name].keep_weights and seed < EXPERIMENTS[name].kept_seeds:
         # The weights come first, so that they are there wherever the record is.
         _store_weights(result, path.with_suffix(".safetensors"))
     write_atomically(path, (json.dumps(record, indent=1) + "\n").encode())
@@ -64,18 +64,26 @@ def _store_weights(result: Result, path: Path) -> None:
 
 
 def load_weights(
-    model: nn.Module, name: str, point: dict[str, Any], profile: str, folder: str | Path | None = None
+    model: nn.Module,
+    name: str,
+    point: dict[str, Any],
+    profile: str,
+    folder: str | Path | None = None,
+    *,
+    seed: int = 0,
 ) -> None:
-    """Load the weights that seed 0 of an experiment stored beside its record into `model`, and put it in eval mode.
+    """Load the weights that a seed of an experiment stored beside its record into `model`, and put it in eval mode.
 
     Raises FileNotFoundError, with the command that makes them, if there are none; ValueError for a file that is damaged
     or of another model, also if only a setting differs that no tensor shows. `predict.loading.load_segmenter` builds
     the model that the file describes.
     """
-    path = result_path(name, point, 0, profile, RESULTS if folder is None else Path(folder))
+    path = result_path(name, point, seed, profile, RESULTS if folder is None else Path(folder))
     path = path.with_suffix(".safetensors")
     if not path.exists():
-        raise FileNotFoundError(f"no weights {path}: run `xattn reproduce {name} --seeds 1 --profile {profile}`")
+        raise FileNotFoundError(
+            f"no weights {path}: run `xattn reproduce {name} --seeds {seed + 1} --profile {profile}`"
+        )
     try:
         parts, metadata = read_weights(path)
         description = ModelDescription.from_metadata(metadata)

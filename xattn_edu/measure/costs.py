@@ -1,6 +1,6 @@
 """The costs of a model: parameters, multiply-accumulates by the papers' convention, peak memory, time.
 
-The convention is that of ViT, DeiT and CrossViT: one multiply-add is one MAC (their tables call it a FLOP), batch 1.
+The convention is that of CrossViT's tables: one multiply-add is one MAC (those tables call it a FLOP), for one image.
 Convolutions, linear layers and both products of attention (q k^T and A v) are counted. Normalisation, softmax,
 activations, biases, residuals, pooling and resizing are not. A Fourier transform is counted as the fast one.
 """

@@ -30,6 +30,25 @@ class Table:
             raise KeyError(f"no column {name!r} in this table: it has {columns}")
         return {row: cells[name] for row, cells in self.rows.items()}
 
+    def __str__(self) -> str:
+        """The table with its source, a line a row; all numbers of a column have as many decimals, as in print."""
+        columns = [("", list(self.rows))]
+        for name in next(iter(self.rows.values())):
+            columns.append((name, _written(list(self.column(name).values()), sign=name == "gain")))
+        lines = [self.source] + [""] * (1 + len(self.rows))
+        for number, (name, cells) in enumerate(columns):
+            width = max(map(len, (name, *cells))) + 2 * bool(number)
+            for line, cell in enumerate((name, *cells), start=1):
+                lines[line] += f"{cell:{'>' if number else '<'}{width}}"
+        return "\n".join(line.rstrip() for line in lines)
+
+
+def _written(cells: list[Cell], sign: bool) -> list[str]:
+    """Cells of one column as text: a dash for None, as many decimals for each number as the longest of them has."""
+    decimals = max((len(str(cell).partition(".")[2]) for cell in cells if isinstance(cell, float)), default=0)
+    form = f"{'+' if sign else ''}.{decimals}f"
+    return ["–" if cell is None else cell if isinstance(cell, str) else f"{cell:{form}}" for cell in cells]
+
 
 def _rows(columns: tuple[str, ...], cells: dict[str, tuple[Cell, ...]]) -> dict[str, dict[str, Cell]]:
     """{row: {column: cell}} of rows that are written as in print, in the order of the columns."""

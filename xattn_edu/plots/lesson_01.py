@@ -58,7 +58,7 @@ def look_up(query: Any, keys: Any, values: Any, shares: Any) -> Figure:
         middle, text = at + share / 2, f"value {number} = {value:g}"
         if share > 0.15:
             right.text(middle, value + 0.06, text, color=VALUE, ha="center", va="bottom", fontsize=9.5)
-        else:  # too thin a bar for its name
+        elif share > 0.005:  # too thin a bar for its name; one that cannot be seen needs none
             aside = (min(max(middle, 0.13), 0.8 + 0.06 * (number % 2)), values.max() + 0.4 + 0.8 * (number % 2))
             line = {"arrowstyle": "-", "color": "black", "lw": 0.8}
             look: dict[str, Any] = {"color": VALUE, "ha": "center", "va": "bottom", "fontsize": 9.5}

@@ -74,7 +74,8 @@ def fusion_diagram(fusion: str, *, title: str = "", ax: Axes | None = None) -> A
     for number, (start, end) in enumerate(pairs[fusion]):
         # Pairs in the same row would hide each other: every second one takes a bow.
         bow = f"arc3,rad={-0.3 if fusion == 'pairwise' and number % 2 else 0}"
-        line: dict[str, Any] = {"color": QUERY if attends else GREY, "lw": 0.8 if attends else 1.8, "arrowstyle": "-"}
+        lw = {"all_attention": 0.25, "cross_attention": 0.9}.get(fusion, 1.8)  # thin where there are very many
+        line: dict[str, Any] = {"color": QUERY if attends else GREY, "lw": lw, "arrowstyle": "-"}
         over: dict[str, Any] = {
             "zorder": 4 if fusion == "pairwise" else 1,
             "connectionstyle": bow,
