@@ -74,7 +74,7 @@ def test_the_ten_lines_say_what_there_is(whole):
     assert whole["profile"].startswith("ci (2 cores, minutes): XATTN_PROFILE is set")
     for name in ("torch", "numpy", "accelerate", "transformers", "pillow", "pycocotools", "tqdm"):
         assert re.search(rf"\b{name} \d+\.\d+", whole["libraries"]), name
-    assert re.search(r"dev .*instructor .*lab ", whole["extras"])
+    assert re.search(r"dev .*lab ", whole["extras"])
     assert "the shipped subset" in whole["data"] and "broken" not in whole["data"]
     assert re.match(r"[1-9]\d* files in results/", whole["weights"])
 

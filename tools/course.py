@@ -453,7 +453,7 @@ def lock(port, rest):
         python = os.path.join(folder, BIN.name, PYTHON.name)
         logged("making an environment for pip-tools", sys._base_executable, "-m", "venv", folder)
         logged("installing pip-tools", python, "-m", "pip", "install", "pip-tools")
-        new, check = os.path.join(folder, "new.txt"), os.path.join(folder, "check.txt")
+        new = os.path.join(folder, "new.txt")
         keep = os.path.join(folder, "keep.txt")
         Path(keep).write_text("\n".join(kept()) + "\n", encoding="utf-8")
         resolve = (python, "-m", "piptools", "compile", "--quiet", "--strip-extras", "--allow-unsafe", "--no-header")
@@ -461,8 +461,6 @@ def lock(port, rest):
         everything = ("--extra=lab", "--extra=dev", "--constraint", keep, "--output-file", new, "pyproject.toml")
         logged("resolving", *resolve, *everything)
         Path(new).write_text(LOCK_HEADER + pins(Path(new).read_text(encoding="utf-8")), encoding="utf-8")
-        arguments = ("--extra=instructor", "--constraint", new, "--output-file", check, "pyproject.toml")
-        logged("checking that the instructor's packages fit", *resolve, *arguments)
         shutil.copy(new, str(LOCK))
     return 0
 
@@ -483,13 +481,6 @@ def kept():
     import tomllib  # which the Pythons that this file must only be readable for do not have
 
     return tomllib.loads(PROJECT.read_text(encoding="utf-8"))["tool"]["course"]["keep"]
-
-
-def instructor(port, rest):
-    """add what handing out and grading homework needs"""
-    prepare()
-    pip("installing the instructor's packages", "--no-build-isolation", "-e", ".[instructor]", "-c", str(LOCK))
-    return 0
 
 
 def benchmark(port, rest):
@@ -538,7 +529,7 @@ def help(port, rest):
 
 
 CHECKS = (test, parity, portable, fuzz, kills, gpu, benchmark)
-EVERYTHING = (lab, *CHECKS, format, notebooks, lock, instructor, clean, help)
+EVERYTHING = (lab, *CHECKS, format, notebooks, lock, clean, help)
 TARGETS = {target.__name__: target for target in EVERYTHING}
 
 

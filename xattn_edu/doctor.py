@@ -148,9 +148,8 @@ def _extras() -> str:
     for extra in sorted(_project().get("optional-dependencies", {})):
         names = [name for name, _ in _requirements(extra)]
         missing = [name for name in names if not _installed(name)]
-        fix = f'pip install -e ".[{extra}]"' if extra == "instructor" else SETUP
         shown = "nothing of it" if len(missing) == len(names) else f"all but {', '.join(missing)}"
-        texts.append(f"{extra} {f'{shown} ({fix})' if missing else 'complete'}")
+        texts.append(f"{extra} {f'{shown} ({SETUP})' if missing else 'complete'}")
     return "; ".join(texts) or "unknown: pyproject.toml is in the clone alone"
 
 
