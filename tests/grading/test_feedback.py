@@ -4,7 +4,9 @@ import csv
 import io
 
 from xattn_edu.grading.feedback import class_page, marks, student_page
-from xattn_edu.grading.run import Exercise, Graded, Outcome
+from xattn_edu.grading.run import Graded
+from xattn_edu.grading.run import Graded, Outcome
+from xattn_edu.homework.exercise import Exercise
 
 EXERCISES = {"double": Exercise(print, "double", 3), "shares": Exercise(print, "shares", 7)}
 CAUSE = "2 queries, 3 keys: right shape, wrong numbers, the first at [0]: expected 1, given 2. The scale is missing."

@@ -11,7 +11,8 @@ import torch
 from xattn_edu.exercises.checking import compare
 from xattn_edu.grading import sheets
 from xattn_edu.grading.confine import Limits
-from xattn_edu.grading.run import Exercise, grade, hidden_seeds, load
+from xattn_edu.grading.run import grade, hidden_seeds, load
+from xattn_edu.homework.exercise import Exercise
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="the limits are Linux's")]
 

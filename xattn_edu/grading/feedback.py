@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from xattn_edu.grading.run import Exercise, Graded
+from xattn_edu.grading.run import Graded
+from xattn_edu.homework.exercise import Exercise
 
 STYLE = """body { font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem }
 table { border-collapse: collapse; width: 100% } th, td { text-align: left; vertical-align: top; padding: .4rem .6rem }

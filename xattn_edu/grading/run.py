@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,18 +24,10 @@ from xattn_edu.grading import sheets
 from xattn_edu.grading.confine import Limits
 from xattn_edu.grading.sandbox import Remote, Sandbox
 from xattn_edu.grading.wire import Broken
+from xattn_edu.homework.exercise import Exercise
 
 HIDDEN_CASES = 2  # seeds besides that of the released check
 OUTPUT = 2000  # characters of what a notebook has printed that feedback shows
-
-
-@dataclass(frozen=True)
-class Exercise:
-    """A check with its points: `run(answer, seed)` raises Wrong or returns what is right; `answers` are its cells."""
-
-    run: Callable[..., str]
-    function: str  # the name that the student defines
-    points: float
 
 
 @dataclass
