@@ -4,7 +4,6 @@ import csv
 import io
 
 from xattn_edu.grading.feedback import class_page, marks, student_page
-from xattn_edu.grading.run import Graded
 from xattn_edu.grading.run import Graded, Outcome
 from xattn_edu.homework.exercise import Exercise
 

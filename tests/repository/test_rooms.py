@@ -20,8 +20,9 @@ FLOORS = (
     ("machine",),
     ("models", "data"),
     ("training", "measure", "weights"),
-    ("experiments", "exercises", "homework", "plots", "interactive"),
-    ("predict", "doctor"),
+    ("experiments", "exercises", "plots"),
+    ("predict", "doctor", "homework"),
+    ("interactive", "grading"),
     ("cli",),
     ("__main__",),
     ("__init__",),  # what `import xattn_edu` offers; the library itself imports from the rooms
