@@ -13,6 +13,7 @@ import copy
 import ctypes
 import inspect
 import io
+import os
 import random
 import threading
 import traceback
@@ -113,11 +114,15 @@ class Guarded:
             raise self._explained(error) from error
 
     def _explained(self, error: BaseException) -> Exception:
-        """The error with the line of the answer that it came from; a stub is known by its own `raise`."""
+        """The error with the line of the answer that it came from.
+
+        A stub is known by its own `raise`. It may be another one than the answer, in another cell: a cell is no file.
+        """
         frames = traceback.extract_tb(error.__traceback__)
         mine = [frame for frame in frames if frame.filename == _file_of(self.answer)]
-        if isinstance(error, NotImplementedError) and mine and mine[-1] is frames[-1]:
-            return NotAttempted()
+        if isinstance(error, NotImplementedError) and mine:
+            if mine[-1] is frames[-1] or not os.path.exists(frames[-1].filename):
+                return NotAttempted()
         message = f"stopped with {type(error).__name__}" + (f": {error}" if str(error) else "")
         return Stopped(f"{message}\n  line {mine[-1].lineno}: {mine[-1].line}" if mine and mine[-1].line else message)
 
