@@ -187,7 +187,9 @@ def _add_grade(commands: Any) -> None:
         step.add_argument("set", metavar="SET", help="such as hw1")
         step.add_argument("course", type=Path, metavar="FOLDER", help="your folder of the course, outside the clone")
     for step in (release, run, feedback, marks):
-        step.add_argument("--homework", type=Path, metavar="DIR", help="folder of source/ and release/, if not the clone's")
+        step.add_argument(
+            "--homework", type=Path, metavar="DIR", help="folder of source/ and release/, if not the clone's"
+        )
     collect.add_argument("handed_in", type=Path, metavar="FROM", help="folder or .zip of the learning platform")
     # The defaults are those of `grading.confine.Limits`, which would take seconds to import here. A test compares.
     run.add_argument("--seconds", type=float, default=120.0, metavar="N", help="for one student's code (default 120)")

@@ -87,7 +87,7 @@ def changed(notebook, name, text):
 
 
 def hand_in(course, submissions):
-    """Put submissions, {student: notebook, bytes of a file, or several of them by file name}, where `run` reads them."""
+    """Put submissions, {student: notebook, bytes of a file, or several by file name}, where `run` reads them."""
     for student, notebooks in submissions.items():
         folder = course / "submitted" / "a" / student
         folder.mkdir(parents=True, exist_ok=True)
@@ -99,10 +99,12 @@ def hand_in(course, submissions):
 
 
 OF_ANOTHER_SET = {"cells": [cell("code", "1"), cell("code", "x = 1", "third", solution=True)], "metadata": {}}
+# These two print the numbers that their processes have outside their namespace.
 FORK_BOMB = """import os, time
 try:
     while True:
         if os.fork() == 0:
+            os.write(2, os.readlink('/proc/self').encode() + b' ')
             time.sleep(1000)
 except OSError:
     return 2 * x"""
@@ -116,6 +118,7 @@ return 0 * x"""
 SESSION_OF_ITS_OWN = """import os, time
 if os.fork() == 0:
     os.setsid()
+    os.write(2, os.readlink('/proc/self').encode() + b' ')
     time.sleep(1000)
 return 2 * x"""
 # What is read of other processes: their environments, memories, open files and folders.

@@ -120,9 +120,9 @@ class Guarded:
         """
         frames = traceback.extract_tb(error.__traceback__)
         mine = [frame for frame in frames if frame.filename == _file_of(self.answer)]
-        if isinstance(error, NotImplementedError) and mine:
-            if mine[-1] is frames[-1] or not os.path.exists(frames[-1].filename):
-                return NotAttempted()
+        raised_here = bool(mine) and (mine[-1] is frames[-1] or not os.path.exists(frames[-1].filename))
+        if isinstance(error, NotImplementedError) and raised_here:
+            return NotAttempted()
         message = f"stopped with {type(error).__name__}" + (f": {error}" if str(error) else "")
         return Stopped(f"{message}\n  line {mine[-1].lineno}: {mine[-1].line}" if mine and mine[-1].line else message)
 

@@ -1,9 +1,9 @@
 """The commands of `xattn grade`: release a set, collect what was handed in, run it, write feedback and marks.
 
-    course/                        the lecturer's folder, which `run` describes
-        feedback/<set>/<student>.html      to send back
-        class/<set>.html, <set>_written.html       for the lecturer
-        marks/<set>.csv
+course/                        the lecturer's folder, which `run` describes
+    feedback/<set>/<student>.html      to send back
+    class/<set>.html, <set>_written.html       for the lecturer
+    marks/<set>.csv
 """
 
 import json
@@ -47,7 +47,9 @@ def open_sheet(name: str, homework: Path = HOMEWORK) -> Sheet:
     check_choice("set", name, SETS)
     path = homework / "source" / f"{name}.ipynb"
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there: work in a clone of the course, or name another --homework folder")
+        raise FileNotFoundError(
+            f"{path} is not there: work in a clone of the course, or name another --homework folder"
+        )
     try:
         source = sheets.read(path.read_bytes())
         sheets.released(source)  # raises for a solution that is not marked
@@ -93,6 +95,11 @@ def run(name: str, course: Path, limits: Limits, workers: int | None = None, hom
     opened = open_sheet(name, homework)
     if workers is not None and workers < 1:
         raise ValueError(f"--workers must be 1 or more, given {workers}")
+    if not limits.seconds > 0:
+        raise ValueError(f"--seconds must be more than 0, given {limits.seconds:g}")
+    if limits.memory < 2**31:
+        given = limits.memory / 2**30
+        raise ValueError(f"--memory must be 2 or more, since torch alone takes most of that, given {given:g}")
     count, begin, new, confined = len(running.students_of(course, name)), time.monotonic(), 0, False
     print(f"{name}: {count} students", flush=True)
     assignment = Assignment(name, opened.source, opened.exercises, limits)

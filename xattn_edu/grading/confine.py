@@ -38,7 +38,9 @@ def confine(folder: Path, limits: Limits, readable: Iterable[Path]) -> list[str]
     """
     kept = {name: os.environ[name] for name in ("LANG", "OMP_NUM_THREADS", "MPLBACKEND") if name in os.environ}
     os.environ.clear()
-    os.environ.update(kept | {"HOME": str(folder), "TMPDIR": str(folder), "MPLCONFIGDIR": str(folder), "USER": "student"})
+    os.environ.update(
+        kept | {"HOME": str(folder), "TMPDIR": str(folder), "MPLCONFIGDIR": str(folder), "USER": "student"}
+    )
     os.chdir(folder)
     force = ["an environment without the lecturer's variables"]
     own = _namespaces() if sys.platform == "linux" else []

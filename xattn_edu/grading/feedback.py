@@ -101,9 +101,7 @@ def class_page(
     )
     for record in sorted(records, key=lambda record: record.student):
         remarks = "<br>".join(map(escape, record.remarks))
-        parts.append(
-            f"<tr><td>{escape(record.student)}</td><td>{totals[record.student]:g}</td><td>{remarks}</td></tr>"
-        )
+        parts.append(f"<tr><td>{escape(record.student)}</td><td>{totals[record.student]:g}</td><td>{remarks}</td></tr>")
     return _page(name, [*parts, "</table>"])
 
 

@@ -140,7 +140,7 @@ class ForkServer:
 
 def main() -> None:
     """The server: import what students' notebooks import, then copy."""
-    import IPython.core.inputtransformer2
+    import IPython.core.inputtransformer2  # noqa: F401
     import matplotlib.pyplot  # noqa: F401
 
     import xattn_edu.homework  # noqa: F401

@@ -73,9 +73,7 @@ def grade(folder: Path, assignment: Assignment, workers: int | None = None) -> I
                 job.cancel()
 
 
-def _graded(
-    folder: Path, student: Path, assignment: Assignment, seeds: list[int], start: Start
-) -> tuple[Graded, bool]:
+def _graded(folder: Path, student: Path, assignment: Assignment, seeds: list[int], start: Start) -> tuple[Graded, bool]:
     payloads = _payloads(student)
     fingerprint = _fingerprint(payloads, assignment, seeds)
     path = folder / "graded" / assignment.name / f"{student.name}.json"
