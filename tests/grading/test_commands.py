@@ -41,7 +41,7 @@ def test_from_what_was_handed_in_to_marks(homework, tmp_path, capsys):
     notebooks = {
         "Ada Kim": changed(submission(), "why", "Because."),
         "Bo": submission("return x"),
-        "=cy": {"cells": []},
+        "+cy": {"cells": []},
     }
     for number, (student, notebook) in enumerate(notebooks.items()):
         folder = platform / f"{student}_{number}_assignsubmission_file_"
@@ -70,8 +70,8 @@ def test_from_what_was_handed_in_to_marks(homework, tmp_path, capsys):
         "Ada Kim,3,7,4,14" in table.read_text(encoding="utf-8-sig") and "no points yet" not in capsys.readouterr().out
     )
     pages = {path.stem: path.read_text(encoding="utf-8") for path in (course / "feedback" / "a").iterdir()}
-    assert set(pages) == {"Ada Kim", "Bo", "=cy"} and "14 of 15 points" in pages["Ada Kim"]
-    assert "Read again: lesson 01, 1.1." in pages["Bo"] and "another set" in pages["=cy"]
+    assert set(pages) == {"Ada Kim", "Bo", "+cy"} and "14 of 15 points" in pages["Ada Kim"]
+    assert "Read again: lesson 01, 1.1." in pages["Bo"] and "another set" in pages["+cy"]
     assert "3 students" in (course / "class" / "a.html").read_text(encoding="utf-8")
     assert "Because." in (course / "class" / "a_written.html").read_text(encoding="utf-8")
 

@@ -133,9 +133,9 @@ for n in os.listdir('/proc'):
                         found.append(what)
             except OSError:
                 pass
-        for what in ('cwd', 'fd', 'root/root'):
+        for what in ('cwd', 'exe', 'fd/0'):
             try:
-                found += os.listdir(f'/proc/{n}/{what}')
+                found.append(os.readlink(f'/proc/{n}/{what}'))
             except OSError:
                 pass
 raise ValueError(f'found {sorted(set(found))}')"""

@@ -33,7 +33,7 @@ def main() -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
     start = pickle.loads(receive(source))
-    force = confine(Path(start["folder"]), start["limits"], map(Path, start["readable"]))
+    force = confine(Path(start["folder"]), start["limits"], [*map(Path, start["readable"])])
     _enter(sink, namespace="no process outlives its own" in force)
     names, ran = run_cells(start["cells"])
     send(sink, packed({"force": force, "cells": ran}))

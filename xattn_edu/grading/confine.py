@@ -46,13 +46,13 @@ def confine(folder: Path, limits: Limits, readable: Iterable[Path]) -> list[str]
     own = _namespaces() if sys.platform == "linux" else []
     force += own
     if os.name == "posix":
-        force += _resource_limits(limits, alone=bool(own))
+        force += _resource_limits(limits, readable, alone=bool(own))
     if sys.platform == "linux":
         force += _landlock(folder, readable)
     return force
 
 
-def _resource_limits(limits: Limits, alone: bool) -> list[str]:
+def _resource_limits(limits: Limits, readable: Iterable[Path], alone: bool) -> list[str]:
     """`alone` is whether no process outside counts as this user's."""
     import resource
 
@@ -67,7 +67,7 @@ def _resource_limits(limits: Limits, alone: bool) -> list[str]:
             force.append(name)
     words = []
     if os.geteuid() == 0:
-        _become_somebody_else()
+        _become_somebody_else(readable)
         words, alone = ["a user without rights"], True
     if (others := 0 if alone else _threads_of_this_user()) is not None:
         with contextlib.suppress(ValueError, OSError):
@@ -87,10 +87,10 @@ def _threads_of_this_user() -> int | None:
     return count or None
 
 
-def _become_somebody_else() -> None:
+def _become_somebody_else(readable: Iterable[Path]) -> None:
     """Give up root, for which no limit on processes holds, for a user that no other process has.
 
-    What root can read stays readable, as far as Landlock lets it.
+    If this user cannot read `readable`, it keeps root's right to read, as far as Landlock lets it.
     """
     libc = ctypes.CDLL(None)
     keep_capabilities = 8
@@ -104,8 +104,16 @@ def _become_somebody_else() -> None:
         os.setgid(65534)
         os.setuid(65534)
     if linux:
-        read_all = 1 << 2  # CAP_DAC_READ_SEARCH: Python may lie in a folder of root's
+        read_all = 0 if all(map(_may_be_read, readable)) else 1 << 2  # CAP_DAC_READ_SEARCH
         libc.capset(struct.pack("Ii", 0x20080522, 0), struct.pack("6I", read_all, read_all, 0, 0, 0, 0))
+
+
+def _may_be_read(path: Path) -> bool:
+    """Also true if there is no such path."""
+    try:
+        return os.access(path, os.R_OK) or not path.exists()
+    except PermissionError:
+        return False
 
 
 # --- Linux

@@ -96,9 +96,10 @@ def class_page(
         parts.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     parts.append(
         "</table><p>An exercise is called too hard if fewer than half of the better half of the class have it right. "
-        f"The better half is by the points of the other exercises. With fewer than {FEWEST} students nothing is called "
-        "too hard.</p><h2>Marks</h2><table><tr><th>student</th><th>points</th><th>remarks</th></tr>"
+        "The better half are those above the median of the points of the other exercises. "
+        f"With fewer than {FEWEST} students nothing is called too hard.</p>"
     )
+    parts.append("<h2>Marks</h2><table><tr><th>student</th><th>points</th><th>remarks</th></tr>")
     for record in sorted(records, key=lambda record: record.student):
         remarks = "<br>".join(map(escape, record.remarks))
         parts.append(f"<tr><td>{escape(record.student)}</td><td>{totals[record.student]:g}</td><td>{remarks}</td></tr>")
@@ -111,7 +112,7 @@ def too_hard(exercise: str, records: Sequence[Graded]) -> bool:
     if len(found) < FEWEST:
         return False
     half = statistics.median(points for points, _ in found)
-    better = [kind for points, kind in found if points >= half]
+    better = [kind for points, kind in found if points > half] or [kind for points, kind in found if points == half]
     return 2 * better.count("right") < len(better)
 
 

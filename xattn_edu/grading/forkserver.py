@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import xattn_edu
 
@@ -80,13 +80,13 @@ def new(folder: Path) -> Process:
         cwd=folder,
         start_new_session=True,
     )
-    assert popen.stdin and popen.stdout and popen.stderr
 
     def forget() -> None:
         popen.kill()  # on Windows nothing else has
         popen.wait()
 
-    return Process(popen.stdin, popen.stdout, popen.stderr, popen.pid, forget)
+    to, back, printed = (cast(BinaryIO, stream) for stream in (popen.stdin, popen.stdout, popen.stderr))
+    return Process(to, back, printed, popen.pid, forget)
 
 
 class ForkServer:
