@@ -143,6 +143,7 @@ def test_every_exercise_has_what_a_student_needs(name):
         assert exercise.function in defined
         assert 1 <= exercise.difficulty <= 3 and exercise.minutes > 0 and re.match(r"\d\d, \d+\.\d+", exercise.section)
         assert f"`{exercise.function}(" in text
+        assert f"· {'★' * exercise.difficulty} · {exercise.minutes} minutes · " in text
     assert text.count("<summary>Hint") >= 2 * len(SETS[name])
 
 

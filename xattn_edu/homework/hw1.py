@@ -513,5 +513,5 @@ EXERCISES: dict[str, Exercise] = {
     "temperature_gradient": Exercise(_temperature_gradient, "temperature_gradient", 15, 2, 20, "01, 1.7"),
     "self_attention_gradients": Exercise(_self_attention_gradients, "self_attention_gradients", 20, 3, 25, "01, 1.7"),
     "mended_backward": Exercise(_mended_backward, "mended_backward", 15, 2, 20, "01, 1.7"),
-    "effective_keys": Exercise(_effective_keys, "effective_keys", 10, 1, 12, "01, 1.3"),
+    "effective_keys": Exercise(_effective_keys, "effective_keys", 10, 1, 15, "01, 1.3"),
 }

@@ -1,4 +1,4 @@
-"""Answers to the first graded set: wrong ones with their mistake, and right ones that differ from the source's."""
+"""Wrong answers to the first graded set, each with its mistake."""
 
 import functools
 import math
@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from xattn_edu.homework.mistakes.mistake import Different, Mistake
-from xattn_edu.models import attention_numpy
+from xattn_edu.homework.mistakes.mistake import Mistake
 from xattn_edu.models.attention_numpy import softmax
 
 Answer = Callable[..., Any]
@@ -23,7 +22,7 @@ def _table(exercise: str, section: str, rows: dict[str, tuple[str, Answer]]) -> 
 # --- 1: attention over padded keys
 
 
-def _padded(
+def padded(
     query: ndarray,
     key: ndarray,
     value: ndarray,
@@ -59,13 +58,13 @@ def _padded_queries(query: ndarray, key: ndarray, value: ndarray, lengths: ndarr
     return scores, weights, weights @ value
 
 
-def _divided_again(weights: ndarray, mask: ndarray) -> ndarray:
+def divided_again(weights: ndarray, mask: ndarray) -> ndarray:
     kept = weights * mask
     return kept / kept.sum(axis=-1, keepdims=True)
 
 
 def _padded_with(**settings: Any) -> Answer:
-    return functools.partial(_padded, **settings)
+    return functools.partial(padded, **settings)
 
 
 PADDED = _table(
@@ -80,16 +79,16 @@ PADDED = _table(
         "padding attended to": ("`lengths` has no effect", _padded_with(real=lambda j, n: j >= 0)),
         "inverted": ("The mask is inverted", _padded_with(real=lambda j, n: j >= n)),
         "zeros after the softmax": ("no longer add up to 1", _padded_with(afterwards=lambda w, m: w * m)),
-        "divided again after the softmax": ("divided by the new sum", _padded_with(afterwards=_divided_again)),
+        "divided again after the softmax": ("divided by the new sum", _padded_with(afterwards=divided_again)),
         "divided again, nan to 0": (
             "the real keys lost their weights",
-            _padded_with(afterwards=lambda w, m: np.nan_to_num(_divided_again(w, m))),
+            _padded_with(afterwards=lambda w, m: np.nan_to_num(divided_again(w, m))),
         ),
-        "score 0 for padding": ("exp(0) is 1", lambda q, k, v, n: _padded(q, k, v, n, fill=0.0, empty=1 / len(v[0]))),
+        "score 0 for padding": ("exp(0) is 1", lambda q, k, v, n: padded(q, k, v, n, fill=0.0, empty=1 / len(v[0]))),
         "softmax over queries": ("over the keys, the last axis", _padded_with(axis=1)),
         "empty rows even": (
             "every key got the same weight",
-            lambda q, k, v, n: _padded(q, k, v, n, empty=1 / len(v[0])),
+            lambda q, k, v, n: padded(q, k, v, n, empty=1 / len(v[0])),
         ),
         "empty rows nan": ("0/0 gave nan", _padded_with(empty=np.nan)),
         "one key too many": ("One key too many", _padded_with(real=lambda j, n: j <= n)),
@@ -100,38 +99,10 @@ PADDED = _table(
 )
 
 
-def _padded_by_loops(query: ndarray, key: ndarray, value: ndarray, lengths: ndarray) -> list[ndarray]:
-    scores = np.zeros((len(query), query.shape[1], key.shape[1]))
-    weights, output = np.zeros_like(scores), np.zeros((len(query), query.shape[1], value.shape[-1]))
-    for b, length in enumerate(lengths):
-        for i, q in enumerate(query[b]):
-            scores[b, i] = [q @ k / math.sqrt(len(q)) for k in key[b]]
-            if length:
-                e = np.exp(scores[b, i, :length] - scores[b, i, :length].max())
-                weights[b, i, :length] = e / e.sum()
-                output[b, i] = weights[b, i, :length] @ value[b, :length]
-    return [scores, weights, output]
-
-
-def _padded_by_einsum(query: ndarray, key: ndarray, value: ndarray, lengths: ndarray) -> tuple[ndarray, ...]:
-    scores = np.einsum("bnd,bmd->bnm", query, key) * query.shape[-1] ** -0.5
-    mask = np.arange(key.shape[1]) < lengths.reshape(-1, 1, 1)
-    masked = np.where(mask, scores, -1e30)
-    e = np.exp(masked - masked.max(axis=2, keepdims=True)) * mask
-    weights = e / np.maximum(e.sum(axis=2, keepdims=True), 1e-30)
-    return scores, weights, np.einsum("bnm,bmc->bnc", weights, value)
-
-
-def _padded_by_library(query: ndarray, key: ndarray, value: ndarray, lengths: ndarray) -> tuple[ndarray, ...]:
-    mask = (np.arange(key.shape[1]) < lengths[:, None])[:, None, :]
-    output, weights = attention_numpy.attention(query, key, value, mask)
-    return query @ key.swapaxes(1, 2) / np.sqrt(query.shape[-1]), weights, output
-
-
 # --- 2: two memories
 
 
-def _merge(
+def merge(
     output1: ndarray,
     lse1: ndarray,
     output2: ndarray,
@@ -148,7 +119,7 @@ def _merge(
 
 
 def _merge_with(**settings: Any) -> Answer:
-    return functools.partial(_merge, **settings)
+    return functools.partial(merge, **settings)
 
 
 def _unstable(output1: ndarray, lse1: ndarray, output2: ndarray, lse2: ndarray) -> tuple[ndarray, ndarray]:
@@ -205,33 +176,10 @@ MERGED = _table(
 )
 
 
-def _merge_by_sigmoid(output1: ndarray, lse1: ndarray, output2: ndarray, lse2: ndarray) -> tuple[ndarray, ndarray]:
-    with np.errstate(over="ignore"):
-        share = (1 / (1 + np.exp(lse2 - lse1)))[:, None]
-    return share * output1 + (1 - share) * output2, np.maximum(lse1, lse2) + np.log1p(np.exp(-abs(lse1 - lse2)))
-
-
-def _merge_by_softmax(output1: ndarray, lse1: ndarray, output2: ndarray, lse2: ndarray) -> list[ndarray]:
-    both = np.stack([lse1, lse2], axis=-1)
-    share, top = softmax(both), both.max(axis=-1)
-    output = np.einsum("nk,knc->nc", share, np.stack([output1, output2]))
-    return [output, top + np.log(np.exp(both - top[:, None]).sum(axis=-1))]
-
-
-def _merge_by_rows(output1: ndarray, lse1: ndarray, output2: ndarray, lse2: ndarray) -> tuple[ndarray, ndarray]:
-    output, total = np.zeros_like(output1), np.zeros_like(lse1)
-    for i, (a, b) in enumerate(zip(lse1, lse2)):
-        top = max(a, b)
-        e1, e2 = math.exp(a - top), math.exp(b - top)
-        output[i] = (e1 * output1[i] + e2 * output2[i]) / (e1 + e2)
-        total[i] = top + math.log(e1 + e2)
-    return output, total
-
-
 # --- 3: a learned temperature
 
 
-def _temperature(
+def heated_gradients(
     grad_output: ndarray,
     query: ndarray,
     key: ndarray,
@@ -253,7 +201,7 @@ def _temperature(
 
 
 def _heated(**settings: Any) -> Answer:
-    return functools.partial(_temperature, **settings)
+    return functools.partial(heated_gradients, **settings)
 
 
 TEMPERATURE = _table(
@@ -296,43 +244,10 @@ TEMPERATURE = _table(
 )
 
 
-def _temperature_by_rows(
-    grad_output: ndarray, query: ndarray, key: ndarray, value: ndarray, temperature: float
-) -> list[Any]:
-    grad_weights = np.array([[g @ v for v in value] for g in grad_output])
-    grad_scores, total = np.zeros_like(grad_weights), 0.0
-    for i, q in enumerate(query):
-        w = softmax(key @ q / temperature)
-        grad_scores[i] = (np.diag(w) - np.outer(w, w)) @ grad_weights[i]
-        total -= grad_scores[i] @ (key @ q) / temperature**2
-    return [grad_weights, grad_scores, total]
-
-
-def _temperature_by_scores(
-    grad_output: ndarray, query: ndarray, key: ndarray, value: ndarray, temperature: float
-) -> tuple[Any, ...]:
-    scores = query @ key.T / temperature
-    weights = softmax(scores)
-    grad_weights = np.einsum("nc,mc->nm", grad_output, value)
-    grad_scores = attention_numpy.softmax_backward(grad_weights, weights)
-    return grad_weights, grad_scores, np.array(-np.sum(grad_scores * scores) / temperature)
-
-
-def _temperature_by_differences(
-    grad_output: ndarray, query: ndarray, key: ndarray, value: ndarray, temperature: float
-) -> tuple[Any, ...]:
-    def loss(t: float) -> float:
-        return float((softmax(query @ key.T / t) @ value * grad_output).sum())
-
-    first, second, _ = _temperature(grad_output, query, key, value, temperature)
-    h = 1e-5
-    return first, second, (loss(temperature + h) - loss(temperature - h)) / (2 * h)
-
-
 # --- 4: back to the tokens
 
 
-def _tokens(
+def traced_gradients(
     grad_output: ndarray,
     tokens: ndarray,
     w_query: ndarray,
@@ -359,11 +274,11 @@ def _tokens(
 
 
 def _traced(**settings: Any) -> Answer:
-    return functools.partial(_tokens, **settings)
+    return functools.partial(traced_gradients, **settings)
 
 
 def _reordered(*arrays: ndarray) -> tuple[ndarray, ...]:
-    of_tokens, of_query, of_key, of_value = _tokens(*arrays)
+    of_tokens, of_query, of_key, of_value = traced_gradients(*arrays)
     return of_tokens, of_key, of_query, of_value
 
 
@@ -399,40 +314,10 @@ TOKENS = _table(
 )
 
 
-def _tokens_by_library(
-    grad_output: ndarray, tokens: ndarray, w_query: ndarray, w_key: ndarray, w_value: ndarray
-) -> list[ndarray]:
-    matrices = (w_query, w_key, w_value)
-    query, key, value = (tokens @ w for w in matrices)
-    weights = attention_numpy.attention(query, key, value)[1]
-    grads = attention_numpy.attention_backward(grad_output, query, key, value, weights)
-    flat = tokens.reshape(-1, tokens.shape[-1])
-    of_tokens = np.sum([grad @ w.T for grad, w in zip(grads, matrices)], axis=0)
-    return [of_tokens, *(flat.T @ grad.reshape(-1, grad.shape[-1]) for grad in grads)]
-
-
-def _tokens_row_by_row(
-    grad_output: ndarray, tokens: ndarray, w_query: ndarray, w_key: ndarray, w_value: ndarray
-) -> tuple[ndarray, ...]:
-    of_tokens, sums = np.zeros_like(tokens), [np.zeros_like(w) for w in (w_query, w_key, w_value)]
-    for b, x in enumerate(tokens):
-        query, key, value = x @ w_query, x @ w_key, x @ w_value
-        weights = softmax(query @ key.T / query.shape[1] ** 0.5)
-        grads = attention_numpy.attention_backward(grad_output[b], query, key, value, weights)
-        for number, (grad, w) in enumerate(zip(grads, (w_query, w_key, w_value))):
-            of_tokens[b] += grad @ w.T
-            sums[number] += x.T @ grad
-    return of_tokens, *sums
-
-
-def _tokens_by_tensordot(*arrays: ndarray) -> tuple[ndarray, ...]:
-    return _tokens(*arrays, matrix=lambda x, g: np.tensordot(x, g, axes=((0, 1), (0, 1))))
-
-
 # --- 5: a backward pass to be mended
 
 
-def _mended(
+def mended(
     grad_output: ndarray,
     query: ndarray,
     key: ndarray,
@@ -460,7 +345,7 @@ def _mended(
 
 
 def _mending(**settings: Any) -> Answer:
-    return functools.partial(_mended, **settings)
+    return functools.partial(mended, **settings)
 
 
 MENDED = _table(
@@ -492,32 +377,10 @@ MENDED = _table(
 )
 
 
-def _mended_by_library(
-    grad_output: ndarray, query: ndarray, key: ndarray, value: ndarray, mask: ndarray
-) -> list[ndarray]:
-    weights = attention_numpy.attention(query, key, value, mask)[1]
-    grads = attention_numpy.attention_backward(grad_output, query, key, value, weights)
-    grad_scores = attention_numpy.softmax_backward(grad_output @ value.swapaxes(1, 2), weights)
-    return [weights, grad_scores, *grads]
-
-
-def _mended_with_infinity(*arrays: ndarray) -> tuple[ndarray, ...]:
-    return _mended(*arrays, weigh=lambda s, m: softmax(np.where(m, s, -np.inf)))
-
-
-def _mended_by_renormalising(*arrays: ndarray) -> tuple[ndarray, ...]:
-    """Right here, where no masked score is so large that nothing is left of the others."""
-    return _mended(*arrays, weigh=_divided_again_after_softmax)
-
-
-def _divided_again_after_softmax(scores: ndarray, mask: ndarray) -> ndarray:
-    return _divided_again(softmax(scores), mask)
-
-
 # --- 6: how many keys a query uses
 
 
-def _counted(scores: ndarray, of_entropy: Callable[[ndarray], Any], log: Callable[..., Any] = np.log) -> Any:
+def counted(scores: ndarray, of_entropy: Callable[[ndarray], Any], log: Callable[..., Any] = np.log) -> Any:
     """A function of the entropy, with 0 log 0 = 0."""
     weights = softmax(scores)
     return of_entropy(-(weights * log(np.where(weights > 0, weights, 1))).sum(axis=-1))
@@ -538,12 +401,12 @@ EFFECTIVE = _table(
     "effective_keys",
     "01, 1.3",
     {
-        "the entropy": ("This is the entropy itself", lambda s: _counted(s, lambda h: h)),
-        "no minus": ("The minus sign of the entropy is missing", lambda s: _counted(s, lambda h: np.exp(-h))),
-        "minus the entropy": ("This is minus the entropy", lambda s: _counted(s, lambda h: -h)),
-        "exp of bits": ("2 ** to np.log2", lambda s: _counted(s, np.exp, np.log2)),
-        "2 to the nats": ("here 2 ** with np.log", lambda s: _counted(s, lambda h: 2**h)),
-        "mean over keys": ("not the mean", lambda s: _counted(s, lambda h: np.exp(h / s.shape[-1]))),
+        "the entropy": ("This is the entropy itself", lambda s: counted(s, lambda h: h)),
+        "no minus": ("The minus sign of the entropy is missing", lambda s: counted(s, lambda h: np.exp(-h))),
+        "minus the entropy": ("This is minus the entropy", lambda s: counted(s, lambda h: -h)),
+        "exp of bits": ("2 ** to np.log2", lambda s: counted(s, np.exp, np.log2)),
+        "2 to the nats": ("here 2 ** with np.log", lambda s: counted(s, lambda h: 2**h)),
+        "mean over keys": ("not the mean", lambda s: counted(s, lambda h: np.exp(h / s.shape[-1]))),
         "1 / sum of squares": ("This is 1 / sum(w^2)", lambda s: 1 / (softmax(s) ** 2).sum(axis=-1)),
         "1 / the largest": ("This is 1 / the largest weight", lambda s: 1 / softmax(s).max(axis=-1)),
         "mean of logarithms": (
@@ -551,75 +414,11 @@ EFFECTIVE = _table(
             lambda s: np.exp(-np.log(softmax(s)).mean(axis=-1)),
         ),
         "sum of logarithms": ("here they were only added", lambda s: np.exp(-np.log(softmax(s)).sum(axis=-1))),
-        "averaged": ("here they were averaged", lambda s: np.mean(_counted(s, np.exp))),
+        "averaged": ("here they were averaged", lambda s: np.mean(counted(s, np.exp))),
         "nan for weights of 0": ("0 log 0 counts as 0", _raw_logs),
         "softmax over the first axis": ("it is over the last", _over_first_axis),
     },
 )
 
 
-def _effective_by_logsumexp(scores: ndarray) -> Any:
-    """The entropy is log sum exp(s) - sum w s."""
-    largest = scores.max(axis=-1, keepdims=True)
-    e = np.exp(scores - largest)
-    total = e.sum(axis=-1)
-    return np.exp(np.log(total) - (e * (scores - largest)).sum(axis=-1) / total)
-
-
-def _effective_by_power(scores: ndarray) -> Any:
-    weights = softmax(scores)
-    return 1 / np.prod(weights**weights, axis=-1)
-
-
-def _effective_in_bits(scores: ndarray) -> Any:
-    return _counted(scores, lambda h: 2**h, np.log2)
-
-
-def _effective_with_epsilon(scores: ndarray) -> Any:
-    weights = softmax(scores)
-    return np.exp(-np.sum(weights * np.log(weights + 1e-12), axis=-1))
-
-
 MISTAKES = (*PADDED, *MERGED, *TEMPERATURE, *TOKENS, *MENDED, *EFFECTIVE)
-DIFFERENT = tuple(
-    Different(f"hw1.{exercise}", name, answer)
-    for exercise, answers in {
-        "padded_attention": {
-            "by loops": _padded_by_loops,
-            "by einsum, a large negative score": _padded_by_einsum,
-            "by the library": _padded_by_library,
-            "-inf, empty rows set to zero": _padded,
-        },
-        "merged": {
-            "by a sigmoid": _merge_by_sigmoid,
-            "by a softmax of two": _merge_by_softmax,
-            "row by row": _merge_by_rows,
-            "by logaddexp": _merge,
-        },
-        "temperature_gradient": {
-            "row by row with the Jacobian": _temperature_by_rows,
-            "by the divided scores": _temperature_by_scores,
-            "the last by differences": _temperature_by_differences,
-            "in matrices": _temperature,
-        },
-        "self_attention_gradients": {
-            "by the library, tokens in one axis": _tokens_by_library,
-            "row by row of the batch": _tokens_row_by_row,
-            "by tensordot": _tokens_by_tensordot,
-            "all by hand": _tokens,
-        },
-        "mended_backward": {
-            "by the library": _mended_by_library,
-            "-inf": _mended_with_infinity,
-            "divided again": _mended_by_renormalising,
-            "by the library's softmax": _mended,
-        },
-        "effective_keys": {
-            "by log-sum-exp": _effective_by_logsumexp,
-            "by powers": _effective_by_power,
-            "in bits": _effective_in_bits,
-            "with a small number in the logarithm": _effective_with_epsilon,
-        },
-    }.items()
-    for name, answer in answers.items()
-)
