@@ -130,18 +130,3 @@ def test_the_defaults_are_those_of_the_limits():
     options = _parser().parse_args(["grade", "run", "a", "x"])
     assert isinstance(options, argparse.Namespace)
     assert (options.seconds, options.memory * 2**30) == (Limits().seconds, Limits().memory)
-
-
-@pytest.mark.parametrize("name", list(SETS))
-def test_a_release_is_up_to_date_and_shows_no_line_of_a_solution(name):
-    source = commands.open_sheet(name).source
-    path = commands.HOMEWORK / "release" / f"{name}.ipynb"
-    assert path.read_text(encoding="utf-8") == commands.release_text(source), f"xattn grade release {name}"
-    text = "\n".join(sheets.source_of(cell) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"])
-    own = set(text.splitlines())
-    solutions = [
-        sheets.source_of(cell).partition(sheets.BEGIN)[2].partition(sheets.END)[0]
-        for _, cell in sheets.named(source)
-        if sheets.role_of(cell) == "answer"
-    ]
-    assert not [line for one in solutions for line in one.splitlines() if len(line.strip()) > 12 and line in own]

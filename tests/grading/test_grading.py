@@ -119,18 +119,16 @@ def test_written_answers_are_kept_for_a_person(tmp_path):
 
 # --- hidden cases stay hidden
 
-SEED, KEY = 1_987_654_321, 0x5A5A5A5A
-# A function that keeps what it is given, and looks for a number in its process's memory, as bytes and as digits, and
-# in all files that it can read. It holds the number only in a disguise.
+SEED, KEY = 1_987_654_321_987_654_321, 0x5A5A5A5B
+# A function that keeps what it is given, and looks for a number in its process's memory and in all files that it can
+# read: as bytes, as a Python number and as digits. It holds only the products with KEY of two words of each, as it
+# would otherwise find the number itself.
 SEEKER = """import os, numpy as np
 def occurs(data):
-    for needle in NEEDLES:
-        for start in range(4):
-            words = np.frombuffer(data[start : start + (len(data) - start) // 4 * 4], np.uint32)
-            at = np.flatnonzero(words ^ np.uint32(KEY) == needle[0])
-            if len(needle) == 1 and len(at):
-                return True
-            if any(i + 1 < len(words) and words[i + 1] ^ np.uint32(KEY) == needle[1] for i in at):
+    for start in range(4):
+        words = np.frombuffer(data[start : start + (len(data) - start) // 4 * 4], np.uint32) * np.uint32(KEY)
+        for one, other in NEEDLES:
+            if np.any((words[:-1] == one) & (words[1:] == other)):
                 return True
     return False
 def seek():
@@ -159,10 +157,10 @@ def seek():
 
 
 def seeker():
-    number, digits = SEED.to_bytes(4, "little"), str(SEED).encode()[:8]
-    needles = [
-        [int.from_bytes(part[i : i + 4], "little") ^ KEY for i in range(0, len(part), 4)] for part in (number, digits)
-    ]
+    number, digits = SEED.to_bytes(8, "little"), str(SEED).encode()[:8]
+    python = (SEED % 2**30 + (SEED // 2**30 % 2**30 << 32)).to_bytes(8, "little")  # 30 bits a word
+    forms = (number, digits, python)
+    needles = [[int.from_bytes(form[i : i + 4], "little") * KEY % 2**32 for i in (0, 4)] for form in forms]
     return SEEKER.replace("NEEDLES", repr(needles)).replace("KEY", str(KEY))
 
 
