@@ -19,6 +19,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+if sys.platform != "win32":
+    import resource
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -45,7 +48,7 @@ def confine(folder: Path, limits: Limits, readable: Iterable[Path]) -> list[str]
     force = ["an environment without the lecturer's variables"]
     own = _namespaces() if sys.platform == "linux" else []
     force += own
-    if os.name == "posix":
+    if sys.platform != "win32":
         force += _resource_limits(limits, readable, alone=bool(own))
     if sys.platform == "linux":
         force += _landlock(folder, readable)
@@ -54,8 +57,6 @@ def confine(folder: Path, limits: Limits, readable: Iterable[Path]) -> list[str]
 
 def _resource_limits(limits: Limits, readable: Iterable[Path], alone: bool) -> list[str]:
     """`alone` is whether no process outside counts as this user's."""
-    import resource
-
     bounds = {"CPU": int(limits.seconds) + 5, "AS": limits.memory, "FSIZE": limits.file, "CORE": 0, "NOFILE": 256}
     force = []
     for name, bound in bounds.items():

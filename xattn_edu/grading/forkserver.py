@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -170,5 +171,7 @@ def _become_the_child(control: socket.socket, streams: list[int], child: Callabl
             os.dup2(stream, number)
             os.close(stream)
         child()
+    except BaseException:  # noqa: BLE001 - a copy must never go on as the server
+        traceback.print_exc()
     finally:
         os._exit(1)
