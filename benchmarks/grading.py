@@ -23,7 +23,7 @@ from xattn_edu.grading import commands, sheets
 from xattn_edu.grading.forkserver import ForkServer
 from xattn_edu.grading.judging import Assignment
 from xattn_edu.grading.run import grade
-from xattn_edu.homework import SETS
+from xattn_edu.homework import SETS, Exercise
 from xattn_edu.machine import describe_machine
 
 RESULT = Path(__file__).parents[1] / "results" / "benchmarks" / "grading.json"
@@ -41,6 +41,9 @@ FAILING = {  # what one answer does instead, and how many students hand it in
 }
 
 
+ROLES = ("check", "answer")
+
+
 def the_class(name: str) -> dict[str, bytes]:
     """The submissions, by student; the part of a student's name before the number is the kind."""
     opened = commands.open_sheet(name)
@@ -53,7 +56,7 @@ def the_class(name: str) -> dict[str, bytes]:
     submissions["right, an answer twice"] = [{**right, "cells": [*right["cells"], dict(sheets.named(right))[answer]]}]
     submissions["right, a cell that fails"] = [{**right, "cells": [code("1 / 0"), *right["cells"]]}] * 2
     for number, (kind, (body, count)) in enumerate(FAILING.items()):
-        one = list(opened.exercises.values())[number % len(opened.exercises)]
+        one = _spoilt(name, number)
         submissions[kind] = [failing(right, one.function, body)] * count
     return {
         f"{kind} {number}": notebook if isinstance(notebook, bytes) else json.dumps(notebook).encode()
@@ -62,7 +65,10 @@ def the_class(name: str) -> dict[str, bytes]:
     }
 
 
-ROLES = ("check", "answer")
+def _spoilt(name: str, number: int) -> Exercise:
+    """The exercise in which the submission of this number in FAILING fails."""
+    exercises = list(SETS[name].values())
+    return exercises[number % len(exercises)]
 
 
 def code(source: str) -> sheets.Cell:
@@ -81,7 +87,7 @@ def failing(source: sheets.Notebook, function: str, body: str) -> sheets.Noteboo
 
 
 def check_points(name: str, points: Mapping[str, float]) -> None:
-    """Right ones have all points of the checks, empty ones none, the others less than all and not nothing."""
+    """Right ones have all points of the checks, empty ones none, the others all but those of one exercise."""
     full = sum(one.points for one in SETS[name].values())
     for student, found in points.items():
         if student.startswith("right"):
@@ -89,7 +95,8 @@ def check_points(name: str, points: Mapping[str, float]) -> None:
         elif student.startswith(("empty", "not JSON")):
             assert found == 0, (student, found)
         else:
-            assert 0 < found < full, (student, found)
+            number = list(FAILING).index(student.rpartition(" ")[0])
+            assert found == full - _spoilt(name, number).points, (student, found)
 
 
 def main() -> None:

@@ -484,7 +484,7 @@ def kept():
 
 
 def benchmark(port, rest):
-    """measure attention, decoding, scenes, LAVT and CrossViT here (CrossViT beside timm's if `make parity` was run)"""
+    """measure attention, decoding, grading, scenes, LAVT and CrossViT (beside timm's if `make parity` was run)"""
     prepare()
     status = 0
     for script in sorted(ROOT.glob("benchmarks/*.py")):

@@ -1,7 +1,6 @@
 """Submissions of every kind: right marks, nothing lost, nothing leaked, and nobody stops another."""
 
 import json
-import os
 import sys
 import time
 from dataclasses import replace

@@ -108,6 +108,8 @@ try:
             time.sleep(1000)
 except OSError:
     return 2 * x"""
+THREAD = """threading.Thread(target=print).start()
+return x.softmax(-1)"""
 FORGERY = """import os
 for n in range(3, 20):
     try:
@@ -185,6 +187,11 @@ CASES = {  # submission: points, words of a remark or a verdict
     "system exit": (submission("raise SystemExit"), 7, "SystemExit"),
     "forges a reply": (submission(FORGERY), 7, ""),
     "fork bomb": (submission(FORK_BOMB), 10, ""),
+    "an answer that takes all processes": (
+        submission(FORK_BOMB.replace("return 2 * x", "raise"), "import threading\n" + THREAD),
+        7,
+        "BlockingIOError",
+    ),
     "a session of its own": (submission(SESSION_OF_ITS_OWN), 10, ""),
     "a network": (submission("import socket\nsocket.create_connection(('127.0.0.1', 80), 1)"), 7, "stopped with"),
     "lists the course": (submission(f"import os\nreturn os.listdir({os.getcwd()!r})"), 7, "PermissionError"),

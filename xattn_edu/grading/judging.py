@@ -127,7 +127,9 @@ class Marking:
     def verdict(self, one: Exercise, seeds: Sequence[int]) -> Verdict:
         """The verdict of the first case that is not right, or of the last; "ended" if the process ends in it."""
         verdict, first = self._tried(one, seeds)
-        if verdict.kind == "ended" and not first:  # an exercise before it may be the cause
+        if verdict.kind in ("ended", "error") and not first:
+            # An exercise before it may be the cause: it may have used up what the process is allowed.
+            self._close()
             verdict, _ = self._tried(one, seeds)
         return verdict
 
