@@ -22,6 +22,8 @@ from pathlib import Path
 if sys.platform != "win32":
     import resource
 
+KEPT = ("LANG", "OMP_NUM_THREADS", "MPLBACKEND", "SYSTEMROOT")  # variables; Windows needs the last one
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -37,9 +39,9 @@ class Limits:
 def confine(folder: Path, limits: Limits, readable: Iterable[Path]) -> list[str]:
     """Let this process read `readable`, write below `folder` and use `limits`; what is in force, in words.
 
-    Its children inherit all of it. The environment keeps nothing but the language and the number of threads.
+    Its children inherit all of it. The environment keeps nothing but KEPT.
     """
-    kept = {name: os.environ[name] for name in ("LANG", "OMP_NUM_THREADS", "MPLBACKEND") if name in os.environ}
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
     os.environ.clear()
     os.environ.update(
         kept | {"HOME": str(folder), "TMPDIR": str(folder), "MPLCONFIGDIR": str(folder), "USER": "student"}
