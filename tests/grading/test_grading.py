@@ -202,14 +202,14 @@ def test_no_hidden_seed_is_in_reach_of_a_student(tmp_path, check, found):
 def test_feedback_shows_nothing_of_a_hidden_case(tmp_path):
     """A function writes down what it is given, keeps it, and raises it in an error when it is next called.
 
-    The other function raises what the first has kept.
+    The other function returns what the first has kept.
     """
     tell = "import os\nos.write(2, b'GIVEN %d' % len(x))\nkept.append(len(x))\nif len(kept) > 1:\n"
     tell += "    raise ValueError(f'GIVEN {kept}')\nreturn 2 * x"
-    notebook = submission(tell, "raise ValueError(f'GIVEN {kept}')", more=["kept = []"])
+    notebook = submission(tell, "return torch.full_like(x, kept[-1])", more=["kept = []"])
     (tmp_path / "hidden").mkdir()
     (tmp_path / "hidden" / "a.json").write_text("[4, 9]")  # 7 rows
     record = graded(tmp_path, {"a": notebook})["a"]
     page = student_page(record, EXERCISES, WRITTEN)
     assert record.points == 0 and record.outcomes["double"].hidden
-    assert "GIVEN [3]" in page and ", 7]" not in page and "GIVEN 7" not in page
+    assert "given 3" in page and not any(words in page for words in ("given 7", ", 7]", "GIVEN 7"))

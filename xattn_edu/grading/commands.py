@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import xattn_edu
 from xattn_edu.files import write_atomically
 from xattn_edu.grading import collect as collecting
 from xattn_edu.grading import feedback as pages
@@ -26,7 +25,7 @@ from xattn_edu.homework import SETS
 from xattn_edu.homework.exercise import Exercise
 from xattn_edu.shapes import check_choice
 
-HOMEWORK = Path(xattn_edu.__file__).parents[1] / "notebooks" / "homework"  # with source/ and release/
+HOMEWORK = Path(__file__).parents[2] / "notebooks" / "homework"  # with source/ and release/
 CHECK = "-check"  # a check cell is called after its exercise
 
 

@@ -18,9 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, cast
 
-import xattn_edu
-
-ROOT = Path(xattn_edu.__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ONE = "import sys; sys.path.insert(0, sys.argv[1]); from xattn_edu.grading.child import main; main()"
 SERVER = "import sys; sys.path.insert(0, sys.argv[1]); from xattn_edu.grading.forkserver import main; main()"
 COPY, FORGET = b"c", b"f"  # requests: copy yourself, giving the copy these streams; let this one's number go
