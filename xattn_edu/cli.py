@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_segment(commands)
     _add_doctor(commands)
+    _add_homework(commands)
     return parser
 
 
@@ -164,6 +165,15 @@ def _add_doctor(commands: Any) -> None:
     )
     models.add_argument("--write", action="store_true", help="write docs/robustness.md")
     models.set_defaults(run=_doctor_models)
+
+
+def _add_homework(commands: Any) -> None:
+    homework = commands.add_parser("homework", help="the exercises' checks, tried on a catalogue of mistakes")
+    audit = homework.add_subparsers(required=True, metavar="audit").add_parser(
+        "audit", help="try every check on wrong and right answers, as in docs/homework_audit.md (a minute)"
+    )
+    audit.add_argument("--write", action="store_true", help="write results/homework and docs/homework_audit.md")
+    audit.set_defaults(run=_homework_audit)
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
@@ -270,6 +280,13 @@ def _doctor_models(options: argparse.Namespace) -> int:
     from xattn_edu.measure.robustness import table
 
     return _show_or_write(table.markdown(), table.DOCUMENT, options.write)
+
+
+def _homework_audit(options: argparse.Namespace) -> int:
+    from xattn_edu.homework import audit
+
+    print(audit.audit(options.write), end="")
+    return 0
 
 
 def _convert_refer(options: argparse.Namespace) -> int:

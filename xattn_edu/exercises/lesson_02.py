@@ -68,11 +68,11 @@ def _layers(count: int, width: int, generator: torch.Generator) -> dict[str, tup
 
     first = (i < count // 2) == (j < count // 2)  # a bare view gives each of two heads half of the tokens
     return {
+        "a window of neighbours": (lambda x: attend(x[None], mask=window[None])[0], window),
         "a causal layer": (lambda x: attend(x[None], mask=causal[None])[0], causal),
         "a norm and a linear map": (normed, torch.eye(count, dtype=torch.bool)),
         "self-attention": (lambda x: attend(x[None])[0], torch.ones(count, count, dtype=torch.bool)),
         "heads split by a bare view": (bare_view, first),
-        "a window of neighbours": (lambda x: attend(x[None], mask=window[None])[0], window),
     }
 
 

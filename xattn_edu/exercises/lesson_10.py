@@ -15,7 +15,7 @@ _VOCABULARY = frozenset(
     + "ab abc ##cd ##c ##d ##de ##f 나 나무 ##무 ##가 ##들 ##이 ##들이".split()
 )
 _WORDS = (
-    "play playing playground playerer unplayable red redder ree abcd abcde abf".split()
+    "play una playing playground playerer unplayable red redder ree abcd abcde abf".split()
     + "나무가 나무들이 나이 xylophone playx xplay a abab".split()
 )
 
@@ -37,6 +37,7 @@ def word_pieces(answer: Answer) -> str:
             "If a word cannot be cut to its end, it is one [UNK], not [UNK] behind its pieces.": (
                 pieces if whole else [*pieces, "[UNK]"]
             ),
+            "A word that is not in the vocabulary as a whole is cut into pieces.": ["[UNK]"],
             "A piece inside a word is looked up with its ##.": _whole_or_unknown(_cut(word, inner="")),
         }
         cause = next((cause for cause, result in causes.items() if given == result), "")

@@ -1,9 +1,10 @@
-"""Wrong answers to the exercises of lesson 2, self-attention in PyTorch."""
+"""Answers to the exercises of lesson 2, self-attention in PyTorch: wrong ones, and other right ones."""
 
 import torch
 from einops import rearrange
-from helpers.attention_by_hand import gathered
-from helpers.exercises import Named, accepted, covers, named, refused, says_every_cause
+
+from xattn_edu.homework.mistakes.by_hand import gathered
+from xattn_edu.homework.mistakes.mistake import Named, entries
 
 
 def table(layer, tokens, change=torch.randn_like, into=None):
@@ -55,6 +56,12 @@ def by_hand(layer, tokens, keys_from, values_from, padding, scale=None, projecte
     return layer.output(merged) if projected else merged
 
 
+SECTIONS = {
+    "heads_apart": "2.2",
+    "dependence": "2.2",
+    "look_back": "2.4",
+    "cross_attention": "2.5",
+}
 WRONG = {
     "heads_apart": {
         "view alone": Named("view alone", lambda x, h: x.view(len(x), h, x.shape[1], -1)),
@@ -76,7 +83,7 @@ WRONG = {
     "cross_attention": {
         "self-attention": Named("self-attention", lambda f, t, c, p: f(t)),
         "exchanged": Named("Exchanged", lambda f, t, c, p: f(c, t)),
-        "padding attended to": Named("padding is attended to", lambda f, t, c, p: f(t, c)),
+        "padding attended to": Named("The padding is attended to", lambda f, t, c, p: f(t, c)),
         "padding alone": Named("only the padding", lambda f, t, c, p: f(t, c, p[:, None])),
         "masked after the softmax": Named("mask the scores", late),
         "no output projection, no mask": lambda f, t, c, p: gathered(f, t, c),
@@ -116,14 +123,10 @@ def fitted(shift, width):
     return torch.linalg.lstsq(positions[shift:], positions[: 64 - shift], driver="gelsd").solution
 
 
-test_each_exercise_has_wrong_answers = covers(2, WRONG)
-test_no_wrong_answer_is_accepted = refused(WRONG)
-test_a_known_mistake_is_named = named(WRONG)
-test_a_right_answer_is_accepted = accepted(
-    {
-        "dependence": {"random changes": table},
-        "cross_attention": {"the layer itself": padded},
-        "look_back": {"a rotation": turned, "a longer rotation": lambda s, w: 7 * turned(s, w), "a fit": fitted},
-    }
-)
-test_every_mistake_that_can_be_named_is_made = says_every_cause(2, WRONG)
+RIGHT = {
+    "dependence": {"random changes": table},
+    "cross_attention": {"the layer itself": padded},
+    "look_back": {"a rotation": turned, "a longer rotation": lambda s, w: 7 * turned(s, w), "a fit": fitted},
+}
+
+MISTAKES, DIFFERENT = entries(2, SECTIONS, WRONG, RIGHT)
