@@ -2,6 +2,7 @@
 
 import functools
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -135,6 +136,7 @@ def look_back(answer: Answer) -> str:
     for shift, width in ((3, 32), (1, 32), (7, 64), (0, 16)):
         matrix = answer(shift, width)
         refuse_none(matrix)
+        matrix = torch.from_numpy(matrix) if isinstance(matrix, np.ndarray) else matrix
         if not isinstance(matrix, Tensor) or tuple(matrix.shape) != (width, width):
             raise Wrong(
                 f"shift {shift}: expected a tensor ({width}, {width}), given {getattr(matrix, 'shape', matrix)}"

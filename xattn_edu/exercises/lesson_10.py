@@ -78,7 +78,7 @@ def overall_and_mean_iou(answer: Answer) -> str:
         union = (predicted | target).sum(dim=(1, 2)).double()
         expected = _overall_and_mean(intersection, union)
         given = answer(predicted.clone(), target.clone())
-        if given is None or not isinstance(given, tuple) or len(given) != 2:
+        if not isinstance(given, tuple | list) or len(given) != 2:
             raise Wrong("return two numbers: the overall IoU, then the mean IoU")
         where, numbers = f"masks of shape {shape}", tuple(float(number) for number in given)
         if not all(map(math.isfinite, numbers)):
@@ -164,7 +164,7 @@ def pixels_ask_words(answer: Answer) -> str:
         mask = torch.arange(length) < torch.tensor([[length - 1], [length - 2]])[:batch]
 
         given, expected = answer(layer, maps.clone(), words.clone(), mask.clone()), _attend(layer, maps, words, mask)
-        if not isinstance(given, tuple) or len(given) != 2:
+        if not isinstance(given, tuple | list) or len(given) != 2:
             raise Wrong("return two tensors: the maps (batch, width, row, column) and the weights")
         scrambled = maps.reshape(batch, rows * columns, width)
         output, weights = layer(scrambled, words, mask[:, None], return_weights=True)

@@ -182,8 +182,57 @@ WRONG = {
         "nothing": Named("returns None", lambda noisy: None),
     },
 }
+
+
+def softmax_by_logarithm(scores):
+    top = np.max(scores, axis=-1, keepdims=True)
+    return np.exp(scores - top - np.log(np.exp(scores - top).sum(-1, keepdims=True)))
+
+
+def softmax_row_by_row(scores):
+    rows = scores.reshape(-1, scores.shape[-1])
+    weights = np.zeros(rows.shape)
+    for number, row in enumerate(rows):
+        exponentials = np.exp(row - row.max())
+        weights[number] = exponentials / exponentials.sum()
+    return weights.reshape(scores.shape)
+
+
+def window_by_loops(length, reach):
+    mask = np.zeros((length, length), dtype=bool)
+    for i in range(length):
+        mask[i, max(0, i - reach) : i + 1] = True
+    return mask
+
+
+def gradients_row_by_row(grad_output, query, key, value):
+    """With the whole matrix of softmax's derivatives."""
+    root = query.shape[-1] ** 0.5
+    weights = softmax(query @ key.T / root)
+    grad_scores = np.empty(weights.shape)
+    for i, row in enumerate(weights):
+        grad_scores[i] = (np.diag(row) - np.outer(row, row)) @ (value @ grad_output[i])
+    return grad_scores @ key / root, grad_scores.T @ query / root, weights.T @ grad_output
+
+
 RIGHT = {
-    "attention_gradients": {"a list": lambda *a: list(gradients(*a))},
+    "stable_softmax": {
+        "by the logarithm of the sum": softmax_by_logarithm,
+        "row by row": softmax_row_by_row,
+        "the library's": softmax,
+        "a little more subtracted": lambda s: over_row_sums(np.exp(s - s.max(axis=-1, keepdims=True) - 3)),
+    },
+    "window_mask": {
+        "two triangles": window,
+        "by loops": window_by_loops,
+        "triangles of triu": lambda n, r: np.tril(np.triu(np.ones((n, n), bool), -r)),
+        "rows of a list": lambda n, r: np.array([[0 <= i - j <= r for j in range(n)] for i in range(n)]),
+    },
+    "attention_gradients": {
+        "a list": lambda *a: list(gradients(*a)),
+        "by the matrix of derivatives": gradients_row_by_row,
+        "an array for each, stacked last": lambda *a: [np.ascontiguousarray(g) for g in gradients(*a)],
+    },
     "denoiser": {"keys from a first pass, and near ones": twice},
 }
 

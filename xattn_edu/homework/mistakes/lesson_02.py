@@ -103,7 +103,6 @@ WRONG = {
         "always three": lambda s, w: turned(3, w),
         "twice as far": lambda s, w: turned(2 * s, w),
         "sines beside their cosines": lambda s, w: rearrange(turned(s, w), "(a i) (b j) -> (i a) (j b)", a=2, b=2),
-        "an array": Named("expected a tensor", lambda s, w: turned(s, w).numpy()),
         "half": Named("expected a tensor", lambda s, w: turned(s, w)[: w // 2]),
         "nothing": Named("returns None", lambda s, w: None),
     },
@@ -123,10 +122,43 @@ def fitted(shift, width):
     return torch.linalg.lstsq(positions[shift:], positions[: 64 - shift], driver="gelsd").solution
 
 
+def heads_joined_again(tokens, heads):
+    return torch.stack(tokens.chunk(heads, dim=-1), dim=1)
+
+
+def table_by_signs(layer, tokens):
+    """Every second channel is changed; the columns are found in one comprehension."""
+    before, signs = layer(tokens), torch.ones_like(tokens[0])
+    signs[::2] = -2
+    each = torch.eye(len(tokens), dtype=tokens.dtype)[:, :, None] * signs
+    return torch.stack([(layer(tokens + change) - before).abs().amax(1) > 1e-9 for change in each]).T
+
+
+def fused(layer, tokens, context, padding):
+    parts = layer.query(tokens), layer.key(context), layer.value(context)
+    query, key, value = (rearrange(part, "b t (h d) -> b h t d", h=layer.heads) for part in parts)
+    heads = torch.nn.functional.scaled_dot_product_attention(query, key, value, ~padding[:, None, None])
+    return layer.output(heads.transpose(1, 2).flatten(2))
+
+
 RIGHT = {
-    "dependence": {"random changes": table},
-    "cross_attention": {"the layer itself": padded},
-    "look_back": {"a rotation": turned, "a longer rotation": lambda s, w: 7 * turned(s, w), "a fit": fitted},
+    "heads_apart": {
+        "chunks": heads_joined_again,
+        "einops": lambda x, h: rearrange(x, "b t (h d) -> b h t d", h=h),
+        "unflatten": lambda x, h: x.unflatten(-1, (h, -1)).transpose(1, 2).contiguous(),
+    },
+    "dependence": {"random changes": table, "known changes": table_by_signs},
+    "cross_attention": {
+        "the layer itself": padded,
+        "-1e9": lambda f, t, c, p: by_hand(f, t, c, c, p),
+        "torch's own": fused,
+    },
+    "look_back": {
+        "a rotation": turned,
+        "an array": lambda s, w: turned(s, w).numpy(),
+        "a longer rotation": lambda s, w: 7 * turned(s, w),
+        "a fit": fitted,
+    },
 }
 
 MISTAKES, DIFFERENT = entries(2, SECTIONS, WRONG, RIGHT)

@@ -175,4 +175,53 @@ WRONG = {
     },
 }
 
-MISTAKES, DIFFERENT = entries(3, SECTIONS, WRONG, {})
+
+def decoder_layer(y, memory, mask, layer):
+    """The right answer, as a loop."""
+    return post_norm(y, sublayers(layer, memory, mask), norms_of(layer))
+
+
+def grouped_by_an_axis(q, k, v):
+    """The heads of a group have an axis of their own."""
+    batch, heads, queries, dim = q.shape
+    grouped = q.reshape(batch, k.shape[1], -1, queries, dim)
+    return attended(grouped, k[:, :, None], v[:, :, None]).reshape(batch, heads, queries, -1)
+
+
+def grouped_head_by_head(q, k, v):
+    each = q.shape[1] // k.shape[1]
+    return torch.stack([attended(q[:, h], k[:, h // each], v[:, h // each]) for h in range(q.shape[1])], dim=1)
+
+
+def date_by_split(keys, values):
+    numbers = values.replace("/", " ").replace(".", " ").split()
+    month = numbers[0] if "/" in keys else numbers[1]
+    day = numbers[1] if "/" in keys else numbers[0]
+    return "-".join([numbers[2], month.zfill(2), day.zfill(2)])
+
+
+RIGHT = {
+    "decoder_layer": {
+        "a loop": decoder_layer,
+        "the library's": lambda y, memory, mask, f: f(y, memory, causal(y), mask)[0],
+    },
+    "three_masks": {
+        "a list, expanded": lambda s, t: [
+            padding(s).expand(-1, s.shape[1], -1),
+            causal(t).expand(len(t), -1, -1),
+            padding(s).expand(-1, t.shape[1], -1),
+        ],
+        "unsqueeze and tril": lambda s, t: (
+            s.ne(0).unsqueeze(1),
+            torch.ones(1, t.shape[1], t.shape[1], dtype=torch.bool).tril(),
+            s.ne(0).unsqueeze(1),
+        ),
+    },
+    "grouped_attention": {
+        "an axis for the group": grouped_by_an_axis,
+        "head by head": grouped_head_by_head,
+    },
+    "exchanged_date": {"by split": date_by_split},
+}
+
+MISTAKES, DIFFERENT = entries(3, SECTIONS, WRONG, RIGHT)

@@ -1,5 +1,7 @@
 """Answers to the exercises of lesson 4, other attentions: wrong ones, and other right ones."""
 
+import numpy as np
+import torch
 from torch.nn import functional as F
 
 from xattn_edu.homework.mistakes.mistake import Named, entries
@@ -81,4 +83,34 @@ WRONG = {
     },
 }
 
-MISTAKES, DIFFERENT = entries(4, SECTIONS, WRONG, {})
+
+def gate_by_layers(tokens, first, second):
+    return F.linear(F.relu(F.linear(tokens.mean(1), first.T)), second.T).sigmoid().unsqueeze(1)
+
+
+def with_the_table(q, k, v):
+    """What linear attention equals, with the table that it saves."""
+    return shares(phi(q) @ phi(k).mT) @ v
+
+
+def by_einsum(q, k, v):
+    q, k = phi(q), phi(k)
+    return torch.einsum("bqd,bkd,bkw->bqw", q, k, v) / torch.einsum("bqd,bkd->bq", q, k)[..., None]
+
+
+def lead_by_numpy(groups, one, other, t):
+    runs = np.array(list(groups.values()))
+    pooled = runs.var(axis=1, ddof=1).mean()
+    return np.mean(groups[one]) - np.mean(groups[other]), t * np.sqrt(pooled * 2 / runs.shape[1])
+
+
+RIGHT = {
+    "channel_gate": {
+        "by layers": gate_by_layers,
+        "a sum divided": lambda z, a, b: torch.sigmoid(excited(z.sum(1, True) / z.shape[1], a, b)),
+    },
+    "linear_attention": {"by einsum": by_einsum},
+    "pooled_lead": {"a list": lambda *a: list(lead(*a)), "by NumPy": lead_by_numpy},
+}
+
+MISTAKES, DIFFERENT = entries(4, SECTIONS, WRONG, RIGHT)

@@ -166,7 +166,44 @@ WRONG = {
         "one too many": lambda *a: vit_parameters(*a) + 1,
     },
 }
+
+
+def cut_by_unfold(images, patch):
+    return torch.nn.functional.unfold(images, patch, stride=patch).transpose(1, 2)
+
+
+def cut_by_loops(images, patch):
+    rows, columns = images.shape[2] // patch, images.shape[3] // patch
+    given = torch.zeros(len(images), rows * columns, images.shape[1] * patch**2)
+    for row in range(rows):
+        for column in range(columns):
+            piece = images[:, :, row * patch : (row + 1) * patch, column * patch : (column + 1) * patch]
+            given[:, row * columns + column] = piece.flatten(1)
+    return given
+
+
+def block_by_name(tokens, block):
+    first = tokens.add(attended(tokens, block))
+    return fed_forward(first, block).add(first)
+
+
+def parameters_one_by_one(image, patch, width, depth, classes):
+    shapes = [(width, 3, patch, patch), (width,), (1, 1, width), (1, (image // patch) ** 2 + 1, width)]
+    for _ in range(depth):
+        shapes += [(width,)] * 4 + [(width, width), (width,)] * 4
+        shapes += [(4 * width, width), (4 * width,), (width, 4 * width), (width,)]
+    shapes += [(width,), (width,), (classes, width), (classes,)]
+    return sum(torch.Size(shape).numel() for shape in shapes)
+
+
 RIGHT = {
+    "cut_patches": {
+        "unfold": cut_by_unfold,
+        "loops": cut_by_loops,
+        "the library's": patchify,
+    },
+    "pre_norm_block": {"by name": block_by_name, "the block's own": lambda z, block: block(z)[0]},
+    "vit_parameters": {"tensor by tensor": parameters_one_by_one, "a float": lambda *a: float(vit_parameters(*a))},
     "plane_positions": {"slow turns": lambda r, c, w: turned(r, c, w, (0.3, 0.2)), "the library's": library_positions},
 }
 

@@ -235,4 +235,40 @@ WRONG = {
     },
 }
 
-MISTAKES, DIFFERENT = entries(7, SECTIONS, WRONG, {})
+
+def token_beside_patches(token, patches, layer):
+    """The norm goes over each token by itself, so it can come before they are joined."""
+    p = parts(token, patches, layer)
+    asking = p.norm(p.projected)
+    return p.g(p.attention(asking, torch.cat([asking, p.norm(patches)], dim=1)) + p.projected)
+
+
+def folded_head_by_head(layer, tokens, context):
+    dim, found = layer.width // layer.heads, []
+    for h in range(layer.heads):
+        rows = slice(h * dim, (h + 1) * dim)
+        query = layer.query(tokens)[..., rows]
+        weights = ((query @ layer.key.weight[rows]) @ context.mT / dim**0.5).softmax(-1)
+        found.append(weights @ context @ layer.value.weight[rows].T + layer.value.bias[rows])
+    return layer.output(torch.cat(found, dim=-1))
+
+
+RIGHT = {
+    "class_token_attention": {
+        "by hand": class_token_attention,
+        "the layer's own": lambda c, p, f: f(c, p)[0],
+        "normed before they are joined": token_beside_patches,
+    },
+    "fusion_macs": {
+        "summed by part": fusion_macs,
+        "one formula": lambda w, p: (
+            4 * w[0] * w[1] + sum(2 * (p[i] + 2) * w[i] ** 2 + 2 * (p[i] + 1) * w[i] for i in (0, 1))
+        ),
+    },
+    "folded_attention": {
+        "scale on the query": folded_attention,
+        "head by head": folded_head_by_head,
+    },
+}
+
+MISTAKES, DIFFERENT = entries(7, SECTIONS, WRONG, RIGHT)

@@ -132,6 +132,35 @@ WRONG = {
         "nothing": Named("returns None", lambda leads: None),
     },
 }
-RIGHT = {"shown_leads": {"a set": lambda leads: set(shown(leads))}}
+
+
+def fused_in_copies(small, large, f_s, g_s):
+    both = summed(small, large, f_s)
+    new_small, new_large = small.clone(), large.clone()
+    new_small[:, 0], new_large[:, 0] = g_s(both)[:, 0], both[:, 0]
+    return [new_small, new_large]
+
+
+def shown_by_loop(leads):
+    found = []
+    for name in leads:
+        interval = mean_interval(leads[name], level=1 - 0.05 / len(leads))
+        if interval.mean - interval.half > 0:
+            found += [name]
+    return found
+
+
+RIGHT = {
+    "class_token_fusion": {"copies, a list": fused_in_copies, "cat": class_token_fusion},
+    "pairwise_sum": {
+        "align_corners=False": lambda s, l, old, new: l + resized(maps_of(s, old), new, align_corners=False),
+        "einops-like": lambda s, l, old, new: resized(s.unflatten(1, old).permute(0, 3, 1, 2), new) + l,
+    },
+    "shown_leads": {
+        "a set": lambda leads: set(shown(leads)),
+        "a loop": shown_by_loop,
+        "a tuple": lambda leads: tuple(shown(leads)),
+    },
+}
 
 MISTAKES, DIFFERENT = entries(8, SECTIONS, WRONG, RIGHT)

@@ -254,4 +254,27 @@ WRONG = {
     },
 }
 
-MISTAKES, DIFFERENT = entries(9, SECTIONS, WRONG, {})
+
+def sorted_frontier(cost, accuracy):
+    """In order of cost: a model stays if none that is as cheap, and none that is cheaper, is better."""
+    stays = np.zeros(len(cost), bool)
+    for i in range(len(cost)):
+        rivals = [(cost[j], -accuracy[j]) for j in range(len(cost))]
+        stays[i] = not any(r != rivals[i] and r[0] <= rivals[i][0] and r[1] <= rivals[i][1] for r in rivals)
+    return stays
+
+
+RIGHT = {
+    "crossvit_macs": {"by part": crossvit_macs},
+    "pareto_frontier": {
+        "compared in pairs": pareto_frontier,
+        "loops": sorted_frontier,
+        "a list": lambda c, a: [bool(x) for x in pareto_frontier(c, a)],
+    },
+    "intensity": {
+        "bytes first": lambda t, i, o: t * i * o / (t * i * 4 + i * o * 4 + t * o * 4),
+        "a sum of shares": lambda t, i, o: 0.25 / (1 / o + 1 / t + 1 / i),
+    },
+}
+
+MISTAKES, DIFFERENT = entries(9, SECTIONS, WRONG, RIGHT)

@@ -234,4 +234,47 @@ WRONG = {
     },
 }
 
-MISTAKES, DIFFERENT = entries(10, SECTIONS, WRONG, {})
+
+def by_recursion(word, known, prefix=""):
+    if not word:
+        return []
+    for end in range(len(word), 0, -1):
+        if prefix + word[:end] in known:
+            rest = by_recursion(word[end:], known, "##")
+            return ["[UNK]"] if rest == ["[UNK]"] else [prefix + word[:end], *rest]
+    return ["[UNK]"]
+
+
+def ious_one_by_one(predicted, target):
+    pairs = [(int((p & t).sum()), int((p | t).sum())) for p, t in zip(predicted, target)]
+    overall = sum(i for i, _ in pairs) / max(1, sum(u for _, u in pairs))
+    return [overall, sum(i / u if u else 0.0 for i, u in pairs) / len(pairs)]
+
+
+def bias_by_loops(table, window):
+    given = torch.zeros(table.shape[2], window**2, window**2)
+    for query in range(window**2):
+        for key in range(window**2):
+            down, right = query // window - key // window, query % window - key % window
+            given[:, query, key] = table[down + window - 1, right + window - 1]
+    return given
+
+
+def asked_by_axes(layer, maps, words, mask):
+    tokens = maps.permute(0, 2, 3, 1).reshape(len(maps), -1, maps.shape[1])
+    output, weights = layer(tokens, words, mask.unsqueeze(1).expand(-1, tokens.shape[1], -1), return_weights=True)
+    maps_like = (len(maps), *maps.shape[2:], -1)
+    return [output.reshape(maps_like).permute(0, 3, 1, 2), weights.reshape(*weights.shape[:2], *maps.shape[2:], -1)]
+
+
+RIGHT = {
+    "word_pieces": {"by recursion": by_recursion, "a tuple": lambda w, v: tuple(word_pieces(w, v))},
+    "overall_and_mean_iou": {
+        "one by one, a list": ious_one_by_one,
+        "tensors": lambda p, t: tuple(torch.tensor(x) for x in ious(p, t)),
+    },
+    "window_bias": {"loops": bias_by_loops, "indices": bias},
+    "pixels_ask_words": {"permuted": asked_by_axes, "flatten": lambda f, x, w, m: attended(f, x, w, m[:, None])},
+}
+
+MISTAKES, DIFFERENT = entries(10, SECTIONS, WRONG, RIGHT)
