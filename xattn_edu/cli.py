@@ -75,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_segment(commands)
     _add_doctor(commands)
     _add_grade(commands)
+    _add_homework(commands)
     return parser
 
 
@@ -202,6 +203,15 @@ def _add_grade(commands: Any) -> None:
     marks.set_defaults(run=_grade_marks)
 
 
+def _add_homework(commands: Any) -> None:
+    homework = commands.add_parser("homework", help="the exercises' checks, tried on a catalogue of mistakes")
+    audit = homework.add_subparsers(required=True, metavar="audit").add_parser(
+        "audit", help="try every check on wrong and right answers, as in docs/homework_audit.md (a minute)"
+    )
+    audit.add_argument("--write", action="store_true", help="write results/homework and docs/homework_audit.md")
+    audit.set_defaults(run=_homework_audit)
+
+
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint",
@@ -306,6 +316,13 @@ def _doctor_models(options: argparse.Namespace) -> int:
     from xattn_edu.measure.robustness import table
 
     return _show_or_write(table.markdown(), table.DOCUMENT, options.write)
+
+
+def _homework_audit(options: argparse.Namespace) -> int:
+    from xattn_edu.homework import audit
+
+    print(audit.audit(options.write), end="")
+    return 0
 
 
 def _convert_refer(options: argparse.Namespace) -> int:
