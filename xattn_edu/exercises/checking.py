@@ -4,44 +4,76 @@ import functools
 import math
 import textwrap
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy import allclose, asarray, ndarray  # bound before an answer can put something else in their place
 from torch import Tensor
 
-from xattn_edu.exercises.guard import Guarded, NotAttempted, Stopped, Wrong
+from xattn_edu.exercises.guard import Ended, Guarded, NotAttempted, Stopped, Wrong
 
 Answer = Callable[..., Any]
 PRINTED = 1000  # characters of what an answer has printed
 
 
+class Verdict(NamedTuple):
+    """What a check has found: "right", "not attempted", "wrong" or "error", and in which words."""
+
+    kind: str
+    words: str
+
+    def text(self, name: str) -> str:
+        """The lines that a reader sees about the answer of this name."""
+        return {
+            "right": f"✓ {name}: {self.words}",
+            "not attempted": f"○ {name} is waiting for your code.",
+            "wrong": f"✗ {name}: {self.words}",
+            "error": f"✗ {name} {self.words}",
+        }[self.kind]
+
+
+def judge(check: Callable[..., str], answer: Any, *settings: Any) -> Verdict:
+    """The verdict of a check, which raises Wrong or returns what it has shown to be right, on a guarded answer."""
+    try:
+        # The check draws random numbers; those of the lesson must stay as they are.
+        with torch.random.fork_rng(devices=[]):
+            right = check(answer, *settings)
+        answer.learns()
+        return Verdict("right", right)
+    except NotAttempted:
+        return Verdict("not attempted", "")
+    except Wrong as wrong:
+        return Verdict("wrong", str(wrong))
+    except Stopped as stopped:
+        return Verdict("error", str(stopped))
+    except Ended:
+        raise
+    except Exception as error:  # noqa: BLE001 - what the answer returned may be of any kind
+        return Verdict("wrong", f"what it returned cannot be compared ({type(error).__name__}: {error})")
+
+
 def exercise(check: Callable[[Guarded], str]) -> Callable[[Answer], None]:
-    """Make a check print its verdict. The check itself raises Wrong, or returns what it has shown to be right."""
+    """Make a check print its verdict on an answer."""
 
     @functools.wraps(check)
     def verdict(answer: Answer) -> None:
-        name, guarded = getattr(answer, "__name__", "your answer"), None
-        try:
-            guarded = Guarded(answer)
-            # The check draws random numbers; those of the lesson must stay as they are.
-            with torch.random.fork_rng(devices=[]):
-                right = check(guarded)
-            guarded.learns()
-            print(f"✓ {name}: {right}")
-        except NotAttempted:
-            print(f"○ {name} is waiting for your code.")
-        except Wrong as wrong:
-            print(f"✗ {name}: {wrong}")
-        except Stopped as stopped:
-            print(f"✗ {name} {stopped}")
-        except Exception as error:  # noqa: BLE001 - what the answer returned may be of any kind
-            print(f"✗ {name}: what it returned cannot be compared ({type(error).__name__}: {error})")
-        if guarded and (printed := guarded.printed.getvalue().strip()):
-            print(f"  Your code printed:\n{textwrap.indent(printed[:PRINTED], '    ')}")
+        show(check, answer)
 
     return verdict
+
+
+def show(check: Callable[..., str], answer: Answer, *settings: Any) -> None:
+    """Print the verdict of a check on a reader's answer, and below it what the answer has printed."""
+    name = getattr(answer, "__name__", "your answer")
+    try:
+        guarded = Guarded(answer)
+    except Wrong as wrong:
+        print(Verdict("wrong", str(wrong)).text(name))
+        return
+    print(judge(check, guarded, *settings).text(name))
+    if printed := guarded.printed.getvalue().strip():
+        print(f"  Your code printed:\n{textwrap.indent(printed[:PRINTED], '    ')}")
 
 
 def compare(given: Any, expected: Any, where: str, causes: Mapping[str, Any] | None = None) -> None:

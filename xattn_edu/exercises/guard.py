@@ -13,6 +13,7 @@ import copy
 import ctypes
 import inspect
 import io
+import os
 import random
 import threading
 import traceback
@@ -35,12 +36,24 @@ class NotAttempted(Exception):
     """The answer is still the stub that raises NotImplementedError."""
 
 
+class Ended(Exception):
+    """The process in which an answer runs has ended: there is no verdict."""
+
+
 class TimeLimit(BaseException):
     """Raised inside an answer that takes too long. No `except Exception` of the answer catches it."""
 
 
 class Stopped(Exception):
     """The answer raised an error; the message has the error and the line."""
+
+
+class _Beginning(io.StringIO):
+    """The first characters of what is printed; a loop that prints must not fill the memory."""
+
+    def write(self, text: str) -> int:
+        super().write(text[: max(0, 10_000 - self.tell())])
+        return len(text)
 
 
 class Guarded:
@@ -53,7 +66,7 @@ class Guarded:
         if not callable(answer):
             raise Wrong(f"give the check the function itself, without brackets behind it, given {answer!r}")
         self.answer, self.seconds = answer, seconds
-        self.printed, self.calls = io.StringIO(), list[tuple[list[Any], Any]]()
+        self.printed, self.calls = _Beginning(), list[tuple[list[Any], Any]]()
 
     def of(self, module: nn.Module) -> "Guarded":
         """The same guard for a module that the answer, a class, has made."""
@@ -93,7 +106,7 @@ class Guarded:
 
     def _run(self, answer: Callable[..., Any], given: list[Any]) -> Any:
         try:
-            with _restored(), contextlib.redirect_stdout(self.printed), _time_limit(self.seconds):
+            with _restored(), contextlib.redirect_stdout(self.printed), time_limit(self.seconds):
                 return answer(*given)
         except TimeLimit:
             raise Wrong(f"it did not end within {self.seconds:g} seconds: is there a loop without an end?") from None
@@ -101,10 +114,14 @@ class Guarded:
             raise self._explained(error) from error
 
     def _explained(self, error: BaseException) -> Exception:
-        """The error with the line of the answer that it came from; a stub is known by its own `raise`."""
+        """The error with the line of the answer that it came from.
+
+        A stub is known by its own `raise`. It may be another one than the answer, in another cell: a cell is no file.
+        """
         frames = traceback.extract_tb(error.__traceback__)
         mine = [frame for frame in frames if frame.filename == _file_of(self.answer)]
-        if isinstance(error, NotImplementedError) and mine and mine[-1] is frames[-1]:
+        raised_here = bool(mine) and (mine[-1] is frames[-1] or not os.path.exists(frames[-1].filename))
+        if isinstance(error, NotImplementedError) and raised_here:
             return NotAttempted()
         message = f"stopped with {type(error).__name__}" + (f": {error}" if str(error) else "")
         return Stopped(f"{message}\n  line {mine[-1].lineno}: {mine[-1].line}" if mine and mine[-1].line else message)
@@ -145,7 +162,7 @@ def _restored() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _time_limit(seconds: float) -> Iterator[None]:
+def time_limit(seconds: float) -> Iterator[None]:
     """Raise TimeLimit in the body after so many seconds.
 
     A second thread raises it between two of Python's instructions, on every system; a single operation of NumPy or
