@@ -1,6 +1,7 @@
 """Checks of the second graded set: heads, masks, the decoder's cross-attention, the cache of keys and values."""
 
 import copy
+import functools
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ from xattn_edu.homework.cases import compare_named, compare_steps, different_siz
 from xattn_edu.homework.exercise import Exercise
 from xattn_edu.models.attention import MultiHeadAttention, causal_mask, merge_heads, split_heads
 from xattn_edu.models.transformer import DecoderLayer
+
+Steps = tuple[Tensor, Tensor, Tensor]
 
 
 def _generator(seed: int) -> torch.Generator:
@@ -47,7 +50,10 @@ def _packed_attention(answer: Guarded, seed: int) -> str:
     ignored = torch.arange(m) >= 1 + torch.arange(batch)[:, None] % m  # one key is real, or two, ...
     arguments = tokens, context, in_weight, in_bias, out_weight, out_bias, heads, ignored
     expected = dict(zip(("query", "weights", "output"), _packed(*arguments)))
-    mistakes = {cause: _packed(*arguments, **settings) for cause, settings in PACKED.items()}
+
+    def mistakes() -> dict[str, Steps]:
+        return {cause: _packed(*arguments, **settings) for cause, settings in PACKED.items()}
+
     where = f"batch {batch}, {n} queries, {m} keys, {heads} heads of width {depth}"
     given = answer(*(x.clone() if isinstance(x, Tensor) else x for x in arguments))
     compare_steps(given, expected, where, mistakes)
@@ -98,7 +104,7 @@ def _packed(
     heads: int,
     ignored: Tensor,
     **settings: Any,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> Steps:
     """Query, weights and output; right without `settings`, each of which makes a mistake."""
     blocked = settings.get("blocks", True)
     weights, biases = (x.chunk(3) if blocked else [x[i::3] for i in range(3)] for x in (in_weight, in_bias))
@@ -141,56 +147,51 @@ def _split(x: Tensor, heads: int, how: str | None = None) -> Tensor:
 # --- 2: a mask for a prompt and what follows it
 
 
-def _prefix_mask(answer: Guarded, seed: int) -> str:
-    """prefix_mask(prefix, lengths, size): True where a query may attend to a key, (batch, size, size)."""
-    size = 7 + seed % 4
-    for prefix, lengths in (
-        ((2, 4, 3), (size, size - 1, size - 2)),
-        ((0, 1, 3, 2), (size - 3, 1, 3, size)),
+def _prompt_mask(answer: Guarded, seed: int) -> str:
+    """prompt_mask(lengths, prompt, new): True where a query may attend to a key."""
+    for lengths, prompt, new in (
+        ((2, 4, 5 + seed % 3), 6 + seed % 3, 4),
+        ((3, 1), 4 + seed % 2, 3 + seed % 3),
+        ((4, 2), 4, 3),
     ):
-        p, n = torch.tensor(prefix), torch.tensor(lengths)
-        j, i = torch.arange(size), torch.arange(size)[:, None]
-        real, earlier = (j < n[:, None])[:, None], j <= i
-        inside, of_query = (j < p[:, None])[:, None], i < p[:, None, None]
-        expected = (inside | earlier) & real
-        causes = {
-            "The mask is inverted: True marks a key that the query attends to.": ~expected,
-            "Rows are queries, columns are keys: here they are exchanged.": expected.mT,
-            "Padding is attended to: `lengths` has no effect.": (inside | earlier).expand_as(expected),
-            "Nothing but the padding is masked: behind the prefix a query must not look ahead.": real.expand_as(
-                expected
-            ),
-            "The prefix has no effect: all its keys are open to every query.": earlier & real,
-            "A query of the prefix may attend to the prefix, but not to what comes behind it.": (of_query | earlier)
-            & real,
-            "Only the prefix is open: a later query attends to itself and to all before it, too.": (
-                inside & real
-            ).expand_as(expected),
-            "Both conditions are demanded at once: a key is open if it is in the prefix *or* not later.": (
-                inside & earlier & real
-            ),
-            "The prefix is one token too long: its keys are 0 to prefix - 1.": (
-                ((j <= p[:, None])[:, None] | earlier) & real
-            ),
-            "The prefix is one token too short: its keys are 0 to prefix - 1.": (
-                ((j < p[:, None] - 1)[:, None] | earlier) & real
-            ),
-            "A query may attend to itself, too.": (inside | (j < i)) & real,
-            "One padding key is open: the real keys are 0 to lengths - 1.": (inside | earlier)
-            & (j <= n[:, None])[:, None],
-            "The last real key is masked: the real keys are 0 to lengths - 1.": (inside | earlier)
-            & (j < n[:, None] - 1)[:, None],
-            "Queries of the padding have a row like all others: only keys are masked.": expected
-            & (i < n[:, None, None]),
-            "Here the queries of the padding are masked, not the keys.": (inside | earlier) & (i < n[:, None, None]),
-            "Each row of the batch has its own prefix and length: the first one was used for all.": expected[
-                :1
-            ].expand_as(expected),
-            "The shape is (batch, query, key): leave out the axis for heads.": expected[:, None],
-        }
-        where = f"prefixes of {list(prefix)}, lengths {list(lengths)}, size {size}"
-        compare_named(answer(p.clone(), n.clone(), size), expected, where, causes)
-    return "right: the prefix is open to all, the rest is causal, padding is closed"
+        n, size = torch.tensor(lengths), prompt + new
+        expected, causes = _prompt_causes(n, prompt, size)
+        where = f"lengths {list(lengths)}, a prompt of {prompt}, {new} new tokens"
+        compare_named(answer(n.clone(), prompt, new), expected, where, causes)
+    return "right: the prompt is open to all, padding is closed, the new tokens are causal"
+
+
+def _prompt_causes(lengths: Tensor, prompt: int, size: int) -> tuple[Tensor, dict[str, Tensor]]:
+    """The mask, and those of known mistakes."""
+    j, i = torch.arange(size), torch.arange(size)[:, None]
+    n = lengths[:, None, None]
+    real, new, earlier = j < n, j >= prompt, j <= i
+    expected = real | (new & earlier)
+    right = {
+        "The mask is inverted: True marks a key that the query attends to.": ~expected,
+        "Rows are queries, columns are keys: here they are exchanged.": expected.mT,
+        "Padding is attended to: `lengths` has no effect.": (j < prompt) | (new & earlier),
+        "Padding is attended to: the new tokens begin at `prompt`, not at lengths[b].": real | earlier,
+        "The prompt is causal here: all its real keys are open to every query.": (real | new) & earlier,
+        "A query must not attend to later new tokens.": real | new,
+        "The new tokens are open to one another in both directions: they are causal.": real | (new & (i >= prompt)),
+        "The prompt has no effect: its real keys are open to every query.": new & earlier,
+        "The new tokens have no effect: a query attends to itself and to earlier new tokens, too.": real,
+        "A key is open if it is in the prompt *or* a new token that is not later: no key is both.": (
+            real & new & earlier
+        ),
+        "One padding key is open: the real keys are 0 to lengths[b] - 1.": (j <= n) | (new & earlier),
+        "The last real key is masked: the real keys are 0 to lengths[b] - 1.": (j < n - 1) | (new & earlier),
+        "A query may attend to itself, too.": real | (new & (j < i)),
+        "The first new token has the number `prompt`: here it is closed.": real | ((j > prompt) & earlier),
+        "Queries of the padding have a row like all others: only keys are masked.": expected
+        & ((i < n) | (i >= prompt)),
+        "Each row of the batch has its own length: the first one was used for all.": expected[:1],
+        "Each row of the batch has its own length: the largest was used for all.": (j < lengths.max())
+        | (new & earlier),
+    }
+    causes = {cause: mask.expand_as(expected) for cause, mask in right.items()}
+    return expected, causes | {"The shape is (batch, query, key): leave out the axis for heads.": expected[:, None]}
 
 
 # --- 3: a decoder layer to be mended
@@ -205,9 +206,11 @@ def _mended_decoder_layer(answer: Guarded, seed: int) -> str:
     memory_mask = (torch.arange(source) < source - torch.arange(batch)[:, None] % source)[:, None]
     arguments = layer, tokens, memory, memory_mask
     names = ("after_self", "after_cross", "output")
-    with torch.no_grad():
-        expected = dict(zip(names, _decoded(*arguments)))
-        mistakes = {cause: _decoded(*arguments, **settings) for cause, settings in DECODER.items()}
+    expected = dict(zip(names, _decoded(*arguments)))
+
+    def mistakes() -> dict[str, Steps]:
+        return {cause: _decoded(*arguments, **settings) for cause, settings in DECODER.items()}
+
     where = f"batch {batch}, {target} target tokens, {source} source tokens, {heads} heads"
     given = answer(copy.deepcopy(layer), tokens.clone(), memory.clone(), memory_mask.clone())
     compare_steps(given, expected, where, mistakes)
@@ -246,9 +249,8 @@ DECODER: dict[str, dict[str, Any]] = {
 }
 
 
-def _decoded(
-    layer: Any, tokens: Tensor, memory: Tensor, memory_mask: Tensor, **settings: Any
-) -> tuple[Tensor, Tensor, Tensor]:
+@torch.no_grad()
+def _decoded(layer: Any, tokens: Tensor, memory: Tensor, memory_mask: Tensor, **settings: Any) -> Steps:
     """The tokens behind each part; right without `settings`, each of which makes a mistake."""
     norms = [layer.residual1.norm, layer.residual2.norm, layer.residual3.norm]
     first, second, third = [norms[0]] * 3 if settings.get("one_norm") else norms
@@ -291,11 +293,11 @@ def _cached_chunk(answer: Guarded, seed: int) -> str:
     for before, count in ((old, new), (0, new), (old, 1)):
         with torch.no_grad():
             seen = layer.keys_and_values(text[:, :before])
-            arguments = layer, text[:, before : before + count], *seen
-            expected = dict(zip(names, _chunk(*arguments)))
             whole = layer(text[:, : before + count], mask=causal_mask(before + count))[:, before:]
-            torch.testing.assert_close(expected["output"], whole)  # the cache changes nothing
-            mistakes = {cause: _chunk(*arguments, **settings) for cause, settings in CHUNK.items()}
+        arguments = layer, text[:, before : before + count], *seen
+        expected = dict(zip(names, _chunk(*arguments)))
+        torch.testing.assert_close(expected["output"], whole)  # the cache changes nothing
+        mistakes = functools.partial(_chunk_mistakes, *arguments)
         where = f"{before} tokens in the cache, {count} new, {heads} heads of width {depth}"
         given = answer(copy.deepcopy(layer), *(x.clone() for x in arguments[1:]))
         compare_steps(given, expected, where, mistakes)
@@ -326,9 +328,12 @@ CHUNK: dict[str, dict[str, Any]] = {
 }
 
 
-def _chunk(
-    layer: MultiHeadAttention, tokens: Tensor, keys: Tensor, values: Tensor, **settings: Any
-) -> tuple[Tensor, Tensor, Tensor]:
+def _chunk_mistakes(*arguments: Any) -> dict[str, Steps]:
+    return {cause: _chunk(*arguments, **settings) for cause, settings in CHUNK.items()}
+
+
+@torch.no_grad()
+def _chunk(layer: MultiHeadAttention, tokens: Tensor, keys: Tensor, values: Tensor, **settings: Any) -> Steps:
     """Keys, values and output; right without `settings`, each of which makes a mistake."""
     heads, old, new = layer.heads, keys.shape[2], tokens.shape[1]
     make_key, make_value = (layer.value, layer.key) if settings.get("exchanged") else (layer.key, layer.value)
@@ -495,7 +500,7 @@ def _part_mistakes(
 
 EXERCISES: dict[str, Exercise] = {
     "packed_attention": Exercise(_packed_attention, "packed_attention", 20, 2, 25, "02, 2.3"),
-    "prefix_mask": Exercise(_prefix_mask, "prefix_mask", 13, 1, 15, "03, 3.4"),
+    "prompt_mask": Exercise(_prompt_mask, "prompt_mask", 13, 1, 15, "03, 3.4"),
     "mended_decoder_layer": Exercise(_mended_decoder_layer, "mended_decoder_layer", 18, 2, 20, "03, 3.3"),
     "cached_chunk": Exercise(_cached_chunk, "cached_chunk", 20, 3, 25, "03, 3.5"),
     "decoding_cost": Exercise(_decoding_cost, "decoding_cost", 8, 1, 15, "03, 3.5"),

@@ -131,57 +131,56 @@ PACKED = _table(
 # --- 2: a mask for a prompt and what follows it
 
 
-def prefix_rule(
-    prefix: Tensor,
-    lengths: Tensor,
-    size: int,
-    *,
-    rule: Callable[..., Tensor] = lambda i, j, p, n: ((j < p) | (j <= i)) & (j < n),
+Rule = Callable[[Tensor, Tensor, Tensor, int], Tensor]
+
+
+def prompt_rule(
+    lengths: Tensor, prompt: int, new: int, *, rule: Rule = lambda i, j, n, p: (j < n) | ((j >= p) & (j <= i))
 ) -> Tensor:
-    """The mask of a rule for query i, key j, prefix p and length n, (batch, size, size)."""
-    j, i = torch.arange(size)[None, None, :], torch.arange(size)[None, :, None]
-    mask = rule(i, j, prefix[:, None, None], lengths[:, None, None])
-    return mask.expand(len(prefix), size, size).clone()
+    """The mask of a rule for query i, key j, length n and prompt p, (batch, size, size)."""
+    j, i = torch.arange(prompt + new)[None, None, :], torch.arange(prompt + new)[None, :, None]
+    return rule(i, j, lengths[:, None, None], prompt).expand(len(lengths), prompt + new, prompt + new).clone()
 
 
-def _ruled(rule: Callable[..., Tensor]) -> Answer:
-    return functools.partial(prefix_rule, rule=rule)
+def _ruled(rule: Rule) -> Answer:
+    return functools.partial(prompt_rule, rule=rule)
 
 
-PREFIX = _table(
-    "prefix_mask",
+PROMPT = _table(
+    "prompt_mask",
     "03, 3.4",
     {
-        "inverted": ("The mask is inverted", lambda p, n, s: ~prefix_rule(p, n, s)),
-        "transposed": ("here they are exchanged", lambda p, n, s: prefix_rule(p, n, s).mT),
-        "no padding": ("`lengths` has no effect", _ruled(lambda i, j, p, n: (j < p) | (j <= i))),
-        "padding alone": ("Nothing but the padding is masked", _ruled(lambda i, j, p, n: (j < n) | (j < 0) & (i < 0))),
-        "causal alone": ("The prefix has no effect", _ruled(lambda i, j, p, n: (j <= i) & (j < n))),
-        "prefix queries see all": (
-            "not to what comes behind it",
-            _ruled(lambda i, j, p, n: ((i < p) | (j <= i)) & (j < n)),
+        "inverted": ("The mask is inverted", lambda n, p, k: ~prompt_rule(n, p, k)),
+        "transposed": ("here they are exchanged", lambda n, p, k: prompt_rule(n, p, k).mT),
+        "no padding": ("`lengths` has no effect", _ruled(lambda i, j, n, p: (j < p) | (j <= i))),
+        "causal from the length on": ("not at lengths[b]", _ruled(lambda i, j, n, p: (j < n) | (j <= i))),
+        "causal prompt": ("The prompt is causal here", _ruled(lambda i, j, n, p: ((j < n) | (j >= p)) & (j <= i))),
+        "later new tokens": ("to later new tokens", _ruled(lambda i, j, n, p: (j < n) | (j >= p))),
+        "new tokens both ways": ("in both directions", _ruled(lambda i, j, n, p: (j < n) | ((j >= p) & (i >= p)))),
+        "no prompt": ("The prompt has no effect", _ruled(lambda i, j, n, p: (j >= p) & (j <= i))),
+        "no new tokens": ("The new tokens have no effect", _ruled(lambda i, j, n, p: (j < n) & (i >= 0))),
+        "and for or": ("no key is both", _ruled(lambda i, j, n, p: (j < n) & (j >= p) & (j <= i))),
+        "one padding key": ("One padding key is open", _ruled(lambda i, j, n, p: (j <= n) | ((j >= p) & (j <= i)))),
+        "last key lost": (
+            "The last real key is masked",
+            _ruled(lambda i, j, n, p: (j < n - 1) | ((j >= p) & (j <= i))),
         ),
-        "prefix alone": ("Only the prefix is open", _ruled(lambda i, j, p, n: (j < p) & (j < n) & (i >= 0))),
-        "and for or": ("Both conditions are demanded at once", _ruled(lambda i, j, p, n: (j < p) & (j <= i) & (j < n))),
-        "prefix too long": ("one token too long", _ruled(lambda i, j, p, n: ((j <= p) | (j <= i)) & (j < n))),
-        "prefix too short": ("one token too short", _ruled(lambda i, j, p, n: ((j < p - 1) | (j <= i)) & (j < n))),
-        "not itself": ("A query may attend to itself", _ruled(lambda i, j, p, n: ((j < p) | (j < i)) & (j < n))),
-        "one padding key": ("One padding key is open", _ruled(lambda i, j, p, n: ((j < p) | (j <= i)) & (j <= n))),
-        "last key lost": ("The last real key is masked", _ruled(lambda i, j, p, n: ((j < p) | (j <= i)) & (j < n - 1))),
+        "not itself": ("A query may attend to itself", _ruled(lambda i, j, n, p: (j < n) | ((j >= p) & (j < i)))),
+        "first new token closed": (
+            "The first new token has the number",
+            _ruled(lambda i, j, n, p: (j < n) | ((j > p) & (j <= i))),
+        ),
         "padding queries too": (
             "only keys are masked",
-            _ruled(lambda i, j, p, n: ((j < p) | (j <= i)) & (j < n) & (i < n)),
+            _ruled(lambda i, j, n, p: ((j < n) | ((j >= p) & (j <= i))) & ((i < n) | (i >= p))),
         ),
-        "padding queries alone": (
-            "Here the queries of the padding are masked",
-            _ruled(lambda i, j, p, n: ((j < p) | (j <= i)) & (i < n)),
+        "the first for all": ("the first one was used for all", lambda n, p, k: prompt_rule(n[:1].expand_as(n), p, k)),
+        "the largest for all": (
+            "the largest was used for all",
+            lambda n, p, k: prompt_rule(n.max().expand_as(n) * 1, p, k),
         ),
-        "the first for all": (
-            "the first one was used for all",
-            lambda p, n, s: prefix_rule(p[:1].expand_as(p), n[:1].expand_as(n), s),
-        ),
-        "an axis for heads": ("leave out the axis for heads", lambda p, n, s: prefix_rule(p, n, s)[:, None]),
-        "zeros and ones": ("True and False", lambda p, n, s: prefix_rule(p, n, s).float()),
+        "an axis for heads": ("leave out the axis for heads", lambda n, p, k: prompt_rule(n, p, k)[:, None]),
+        "zeros and ones": ("True and False", lambda n, p, k: prompt_rule(n, p, k).float()),
     },
 )
 
@@ -449,4 +448,4 @@ PARTS = _table(
     },
 )
 
-MISTAKES = (*PACKED, *PREFIX, *DECODER, *CHUNK, *COST, *PARTS)
+MISTAKES = (*PACKED, *PROMPT, *DECODER, *CHUNK, *COST, *PARTS)

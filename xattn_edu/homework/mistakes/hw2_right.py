@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from xattn_edu.homework.mistakes.hw2 import chunked, decoded, full, newest, packed, parts, prefix_rule
+from xattn_edu.homework.mistakes.hw2 import chunked, decoded, full, newest, packed, parts, prompt_rule
 from xattn_edu.homework.mistakes.mistake import Different
 from xattn_edu.models.attention import MultiHeadAttention, causal_mask, merge_heads, split_heads
 from xattn_edu.models.transformer import DecoderLayer
@@ -52,26 +52,27 @@ def _packed_head_by_head(
     return [torch.stack(queries, dim=1), torch.stack(tables, dim=1), output]
 
 
-def _prefix_by_loops(prefix: Tensor, lengths: Tensor, size: int) -> Tensor:
-    mask = torch.zeros(len(prefix), size, size, dtype=torch.bool)
-    for b in range(len(prefix)):
-        for i in range(size):
-            mask[b, i, : max(int(prefix[b]), i + 1)] = True
-        mask[b, :, int(lengths[b]) :] = False
+def _prompt_by_loops(lengths: Tensor, prompt: int, new: int) -> Tensor:
+    mask = torch.zeros(len(lengths), prompt + new, prompt + new, dtype=torch.bool)
+    for b, length in enumerate(lengths.tolist()):
+        mask[b, :, :length] = True
+        for i in range(prompt, prompt + new):
+            mask[b, i, prompt : i + 1] = True
     return mask
 
 
-def _prefix_in_two_blocks(prefix: Tensor, lengths: Tensor, size: int) -> Tensor:
-    """The prefix attends to itself in both directions, everything else is causal."""
-    place = torch.arange(size)
-    inside = place < prefix[:, None]
-    both = inside[:, :, None] & inside[:, None, :]
-    return (both | torch.ones(size, size, dtype=torch.bool).tril()) & (place < lengths[:, None])[:, None]
+def _prompt_in_blocks(lengths: Tensor, prompt: int, new: int) -> Tensor:
+    left = (torch.arange(prompt) < lengths[:, None])[:, None].expand(-1, prompt + new, -1)
+    right = torch.cat([torch.zeros(prompt, new), torch.ones(new, new).tril()]).bool()
+    return torch.cat([left, right.expand(len(lengths), -1, -1)], dim=2)
 
 
-def _prefix_by_a_limit(prefix: Tensor, lengths: Tensor, size: int) -> Tensor:
-    last = torch.maximum(prefix[:, None] - 1, torch.arange(size))  # of each query, the last key without padding
-    return torch.arange(size) <= torch.minimum(last, lengths[:, None] - 1)[..., None]
+def _prompt_by_padding(lengths: Tensor, prompt: int, new: int) -> Tensor:
+    """A mask that is causal behind the prompt, less the padding."""
+    place = torch.arange(prompt + new)
+    open_to = torch.maximum(place, torch.tensor(prompt - 1))[:, None] >= place
+    padding = (place >= lengths[:, None]) & (place < prompt)
+    return open_to & ~padding[:, None]
 
 
 def _decoded_by_the_library(
@@ -189,11 +190,11 @@ DIFFERENT = tuple(
             "head by head": _packed_head_by_head,
             "by matrices": packed,
         },
-        "prefix_mask": {
-            "by loops": _prefix_by_loops,
-            "two blocks": _prefix_in_two_blocks,
-            "the last key of each query": _prefix_by_a_limit,
-            "by a rule": prefix_rule,
+        "prompt_mask": {
+            "by loops": _prompt_by_loops,
+            "in blocks": _prompt_in_blocks,
+            "less the padding": _prompt_by_padding,
+            "by a rule": prompt_rule,
         },
         "mended_decoder_layer": {
             "the last step by the library": _decoded_by_the_library,
