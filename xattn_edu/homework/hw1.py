@@ -52,7 +52,7 @@ def _padding_mistakes(query: ndarray, key: ndarray, value: ndarray, real: ndarra
     d, (_, n, _), m = query.shape[-1], query.shape, key.shape[1]
     raw, lengths, mask = query @ key.swapaxes(1, 2), real.sum(axis=1), real[:, None]
     scores = raw / d**0.5
-    plain, empty = softmax(scores), ~real.any(axis=1)[:, None, None]
+    plain, empty = softmax(scores), (lengths == 0)[:, None, None]
     right = softmax(scores, np.broadcast_to(mask, scores.shape))
     with np.errstate(invalid="ignore"):
         afterwards = plain * mask
@@ -247,7 +247,7 @@ def _temperature_mistakes(
 ) -> dict[str, tuple[Any, ...]]:
     arrays, raw, root = (grad_output, query, key, value), query @ key.T, query.shape[-1] ** 0.5
     grad_weights, grad_scores, right = _by_temperature(*arrays, temperature)
-    through = [
+    through: list[tuple[str, dict[str, Any]]] = [
         ("In softmax's backward pass the weighted average over the row must be subtracted.", {"average": "none"}),
         ("The average over the row is weighted: sum w * grad_weights.", {"average": "plain"}),
         ("The average is the sum of w * grad_weights: the weights add up to 1.", {"average": "weighted mean"}),

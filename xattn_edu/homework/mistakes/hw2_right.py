@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from xattn_edu.homework.mistakes.hw2 import chunked, decoded, full, newest, packed, parts, prompt_rule
+from xattn_edu.homework.mistakes.hw2 import Answer, chunked, decoded, full, newest, packed, parts, prompt_rule
 from xattn_edu.homework.mistakes.mistake import Different
 from xattn_edu.models.attention import MultiHeadAttention, causal_mask, merge_heads, split_heads
 from xattn_edu.models.transformer import DecoderLayer
@@ -182,42 +182,43 @@ def _parts_by_differences(layer: MultiHeadAttention, tokens: Tensor) -> Tensor:
     return torch.stack(found, dim=1).reshape(len(tokens), -1, tokens.shape[1], depth * layer.heads)
 
 
+RIGHT: dict[str, dict[str, Answer]] = {
+    "packed_attention": {
+        "by torch's layer": _packed_by_torch,
+        "head by head": _packed_head_by_head,
+        "by matrices": packed,
+    },
+    "prompt_mask": {
+        "by loops": _prompt_by_loops,
+        "in blocks": _prompt_in_blocks,
+        "less the padding": _prompt_by_padding,
+        "by a rule": prompt_rule,
+    },
+    "mended_decoder_layer": {
+        "the last step by the library": _decoded_by_the_library,
+        "in a loop, with dropout": _decoded_with_dropout_in_place,
+        "line by line": decoded,
+    },
+    "cached_chunk": {
+        "by the library": _chunk_by_the_library,
+        "token by token": _chunk_token_by_token,
+        "into zeros, fused": _chunk_into_zeros,
+        "by matrices": chunked,
+    },
+    "decoding_cost": {
+        "in closed form": _cost_in_closed_form,
+        "in floats": _cost_in_floats,
+        "step by step": _cost_step_by_step,
+    },
+    "head_parts": {
+        "the other heads removed": _parts_by_removal,
+        "head by head": _parts_by_einsum,
+        "by differences": _parts_by_differences,
+        "by blocks of the matrix": parts,
+    },
+}
 DIFFERENT = tuple(
     Different(f"hw2.{exercise}", name, answer)
-    for exercise, answers in {
-        "packed_attention": {
-            "by torch's layer": _packed_by_torch,
-            "head by head": _packed_head_by_head,
-            "by matrices": packed,
-        },
-        "prompt_mask": {
-            "by loops": _prompt_by_loops,
-            "in blocks": _prompt_in_blocks,
-            "less the padding": _prompt_by_padding,
-            "by a rule": prompt_rule,
-        },
-        "mended_decoder_layer": {
-            "the last step by the library": _decoded_by_the_library,
-            "in a loop, with dropout": _decoded_with_dropout_in_place,
-            "line by line": decoded,
-        },
-        "cached_chunk": {
-            "by the library": _chunk_by_the_library,
-            "token by token": _chunk_token_by_token,
-            "into zeros, fused": _chunk_into_zeros,
-            "by matrices": chunked,
-        },
-        "decoding_cost": {
-            "in closed form": _cost_in_closed_form,
-            "in floats": _cost_in_floats,
-            "step by step": _cost_step_by_step,
-        },
-        "head_parts": {
-            "the other heads removed": _parts_by_removal,
-            "head by head": _parts_by_einsum,
-            "by differences": _parts_by_differences,
-            "by blocks of the matrix": parts,
-        },
-    }.items()
+    for exercise, answers in RIGHT.items()
     for name, answer in answers.items()
 )
