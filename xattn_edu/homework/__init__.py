@@ -4,12 +4,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from xattn_edu.exercises.checking import show
+from xattn_edu.homework import hw4
 from xattn_edu.homework.exercise import Exercise
 from xattn_edu.shapes import check_choice
 
 __all__ = ["SETS", "Exercise", "check"]
 
-SETS: Mapping[str, Mapping[str, Exercise]] = {}
+SETS: Mapping[str, Mapping[str, Exercise]] = {
+    "hw4": hw4.EXERCISES,
+}
 
 
 def check(name: str, answer: Callable[..., Any]) -> None:
