@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from statistics import NormalDist
 from typing import Any
 
-from xattn_edu.exercises.checking import close, compare, refuse_none, two
+from xattn_edu.exercises.checking import close, compare, two
 from xattn_edu.exercises.guard import Guarded, Wrong
 from xattn_edu.homework.cases import several
 from xattn_edu.measure.costs import vit_macs
@@ -121,7 +121,7 @@ def verdict(answer: Guarded, seed: int) -> str:
 _SETTINGS = (
     (2.0, 0.3, 1.0, 5),
     (-2.5, 0.5, 1.0, 6),
-    (0.1, 0.1, 1.0, 6),
+    (0.0, 0.1, 1.0, 6),
     (0.6, 0.05, 1.0, 5),
     (-0.5, 0.05, 1.0, 7),
     (0.9, 2.0, 1.0, 3),
