@@ -70,7 +70,7 @@ def test_each_pair_has_its_stored_answers(tmp_path, width, dark):
         check_usable(page)
         for big, small in ((0, 1), (3, 2), (2, 0)):
             for group, letter in (("big letter", big), ("small letters", small)):
-                page.get_by_role("group", name=group).get_by_role("button", name="HSTZ"[letter]).press("Enter")
+                page.get_by_role("group", name=group, exact=True).get_by_role("button", name="HSTZ"[letter]).press("Enter")
             found, pair = computed(page), 4 * big + small
             assert (found["big"], found["small"]) == (big, small)
             assert_allclose(

@@ -40,10 +40,22 @@ function cellOf(shares, names, truth, colours) {
       x: 16 * i + 8, y: 46, "text-anchor": "middle", style: `font-size: 11px; font-weight: ${i === truth ? 700 : 400}`,
     }, names[i]),
   ]);
-  const knows = shares[truth] >= 0.5;
+  const style = `white-space: nowrap; font-size: 12px; font-weight: ${shares[truth] >= 0.5 ? 600 : 400}`;
   return h("td", { style: "text-align: center; vertical-align: top; padding: 0.1em" },
     h("svg", { viewBox: "0 0 64 48", style: "width: 72px", "aria-hidden": "true" }, ...bars),
-    h("div", { class: "number", style: `white-space: nowrap; font-size: 12px; font-weight: ${knows ? 600 : 400}` }, `${names[best]} ${percent(shares[best])}`));
+    h("div", { class: "number", style }, `${names[best]} ${percent(shares[best])}`));
+}
+
+/** Thousandths as shares, in lists of any depth. */
+const shared = (answer) => (Array.isArray(answer) ? answer.map(shared) : answer / 1000);
+
+function wordsOf({ names, fusions, tested }, answers, [big, small, relation]) {
+  const listed = (share) => fusions.map(({ name }, i) => `${name} ${percent(share(i))}`).join(", ");
+  return `A big ${names[big]} made of small ${names[small]}s: the relation is ${relation}. ` +
+    `Its share: ${listed((i) => answers[i][2][2][relation])}. ` +
+    `S sees one small letter. The share that it gives the big ${names[big]}: ${listed((i) => answers[i][0][0][big])}. ` +
+    `Of ${tested.toLocaleString("en")} pictures the relation is right in: ` +
+    `${listed((i) => fusions[i].right.mean.relation)}.`;
 }
 
 function draw(root, data) {
@@ -74,22 +86,18 @@ function draw(root, data) {
     const { image, fovea, thumbnail } = pictures[pair];
     const view = (words, canvas) => h("figure", { style: "margin: 0" }, h("figcaption", {}, words), canvas);
     views.replaceChildren(
-      view("the picture", greys(unpacked(numbers(image)), 48, 48, 3, `a big ${names[big]} made of small ${names[small]}s`)),
+      view("the picture", greys(unpacked(numbers(image)), 48, 48, 3, `${names[big]} made of small ${names[small]}s`)),
       view("S sees", greys(numbers(fovea), 8, 8, 14, `one small ${names[small]}`)),
       view("L sees", greys(numbers(thumbnail), 6, 6, 18, `a blurred big ${names[big]}`)),
     );
-    const answers = fusions.map((fusion) => fusion.answers[pair].map((voice) => voice.map((kind) => kind.map((x) => x / 1000))));
+    const answers = fusions.map((fusion) => shared(fusion.answers[pair]));
     body.replaceChildren(...fusions.map(({ name }, row) =>
-      h("tr", {}, h("th", { scope: "row", style: "text-align: left; font-weight: 600; font-size: 12px; padding: 0.1em" }, name),
+      h("tr", {}, h("th", { scope: "row", style: "text-align: left; font-size: 12px; padding: 0.1em" }, name),
         ...COLUMNS.map(([, voice, kind]) =>
           cellOf(answers[row][voice][kind], kind === 2 ? ["0", "1", "2", "3"] : names, truth[kind], colours)))));
     const chosen = (shares) => shares.indexOf(Math.max(...shares));
     const right = answers.map((answer) => chosen(answer[2][2]) === truth[2]);
-    const listed = (share) => fusions.map(({ name }, i) => `${name} ${percent(share(i))}`).join(", ");
-    line.textContent = `A big ${names[big]} made of small ${names[small]}s: the relation is ${truth[2]}. ` +
-      `Its share: ${listed((i) => answers[i][2][2][truth[2]])}. The share of ${names[big]}, the big letter, in the answer of ` +
-      `S, which sees one small letter: ${listed((i) => answers[i][0][0][big])}. Of ${data.tested.toLocaleString("en")} ` +
-      `pictures the relation is right in: ${listed((i) => fusions[i].right.mean.relation)}.`;
+    line.textContent = wordsOf(data, answers, truth);
     expose(root, { big, small, answers, right });
   }
   show();

@@ -27,7 +27,8 @@ function costsOf({ image, patch, width: d, depth }) {
 const takesOver = ({ patch, width }) => patch * Math.sqrt((2 + RATIO) * width - 1);
 
 function short(count) {
-  const [unit, name] = [[1e15, "P"], [1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]].find(([u]) => count >= u) ?? [1, ""];
+  const units = [[1e15, "P"], [1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"], [1, ""]];
+  const [unit, name] = units.find(([size]) => count >= size) ?? units.at(-1);
   return `${+(count / unit).toPrecision(3)} ${name}`.trim();
 }
 
@@ -111,7 +112,9 @@ function growthOf(state, colours) {
   });
   return [
     ...axesOf(place, [32, 128, 512, 2048], powers(low, high, 100), "side of the image (pixels)", String),
-    h("line", { x1: x, x2: x, y1: CHART.top, y2: CHART.height - CHART.bottom, class: "rule", "stroke-dasharray": "4 3" }),
+    h("line", {
+      x1: x, x2: x, y1: CHART.top, y2: CHART.height - CHART.bottom, class: "rule", "stroke-dasharray": "4 3",
+    }),
     line(0), line(1), ...points,
   ];
 }
@@ -144,20 +147,20 @@ function draw(root, data) {
   const change = (to) => (Object.assign(state, to), show());
   const pixels = (value) => `${value} px`;
   const sliders = {
-    image: slider("image", { min: 32, max: 2048, step: 32, value: state.image, show: pixels }, (image) => change({ image })),
+    image: slider(
+      "image", { min: 32, max: 2048, step: 32, value: state.image, show: pixels }, (image) => change({ image }),
+    ),
     width: slider("width", { min: 64, max: 1280, step: 64, value: state.width }, (width) => change({ width })),
     depth: slider("depth", { min: 1, max: 48, step: 1, value: state.depth }, (depth) => change({ depth })),
   };
   const patches = oneOf("patch", [4, 8, 16, 32].map((p) => [p, pixels(p)]), state.patch, (patch) => change({ patch }));
-  const known = choice("a published model", [["", "choose"], ...data.models.filter((m) => m.settings).map((m) => [m.name, m.name])],
-    "", (name) => {
-      const found = data.models.find((model) => model.name === name);
-      if (found) change(found.settings);
-    });
+  const settings = Object.fromEntries(data.models.flatMap((m) => (m.settings ? [[m.name, m.settings]] : [])));
+  const names = Object.keys(settings).map((name) => [name, name]);
+  const known = choice("a published model", [["", "choose"], ...names], "", (name) => change(settings[name] ?? {}));
   const [grid, parts] = [h("svg", { viewBox: "0 0 160 160" }), h("svg", { viewBox: "0 0 320 186" })];
   const [growth, models] = [0, 1].map(() => h("svg", { viewBox: `0 0 ${CHART.width} ${CHART.height}` }));
   for (const drawing of [grid, parts, growth, models]) drawing.setAttribute("aria-hidden", "true");
-  const [tokens, work, sizes] = [panel("", h("div", { style: "max-width: 11em" }, grid)), panel("", parts), panel("", growth)];
+  const [tokens, work, sizes] = [h("div", { style: "max-width: 11em" }, grid), parts, growth].map((each) => panel("", each));
   const line = saying();
   root.append(
     h("div", { class: "row" }, known, patches),
@@ -180,10 +183,10 @@ function draw(root, data) {
     settle(sliders.width, state.width, String(state.width));
     settle(sliders.depth, state.depth, String(state.depth));
     patches.settle(state.patch);
-    line.textContent = `Images of ${state.image} pixels in patches of ${state.patch}, width ${state.width}, ${state.depth} ` +
-      `blocks: ${costs.tokens} tokens, ${short(costs.parameters)} parameters, ${short(costs.total)} MACs. Attention's ` +
-      `square is ${percent(costs.macs.square / costs.total)} of them; it passes the linear parts of a block beyond ` +
-      `${(2 + RATIO) * state.width} tokens, images of ${side} pixels.`;
+    line.textContent = `Images of ${state.image} pixels in patches of ${state.patch}, width ${state.width}, ` +
+      `${state.depth} blocks: ${costs.tokens} tokens, ${short(costs.parameters)} parameters, ${short(costs.total)} MACs. ` +
+      `Attention's square is ${percent(costs.macs.square / costs.total)} of them. It is larger than projections and MLP ` +
+      `beyond ${(2 + RATIO) * state.width} tokens, images of ${side} pixels.`;
     expose(root, { ...state, ...costs, takesOver: takesOver(state) });
   }
   show();

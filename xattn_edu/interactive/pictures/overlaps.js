@@ -95,7 +95,9 @@ function draw(root, data) {
       show(i);
     };
     movable(mask, grid, () => painted[i], change);
-    return { mask, figure: h("figure", { class: "panel", style: "flex-basis: 12em; max-width: 13em" }, h("figcaption"), mask) };
+    const figure = panel("", mask);
+    figure.style = "flex-basis: 12em; max-width: 13em";
+    return { mask, figure };
   });
   const [sum, bars] = [h("svg", { viewBox: "0 0 480 50" }), h("svg", { viewBox: "0 0 480 86" })];
   for (const drawing of [sum, bars]) {

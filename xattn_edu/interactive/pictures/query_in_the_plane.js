@@ -72,8 +72,9 @@ function axesOf(place, widest, ticks, name) {
     ];
   });
   const low = place(0, 0)[1];
-  const marks = ticks.map(([x, words]) => h("text", { x: place(x, 0)[0], y: low + 15, "text-anchor": "middle" }, words));
-  return [...rules, ...marks, h("text", { x: place(widest / 2, 0)[0], y: low + 31, "text-anchor": "middle" }, name)];
+  const centred = (x, y, words) => h("text", { x: place(x, 0)[0], y, "text-anchor": "middle" }, words);
+  const marks = ticks.map(([x, words]) => centred(x, low + 15, words));
+  return [...rules, ...marks, centred(widest / 2, low + 31, name)];
 }
 
 function barsOf({ values, colours }, { shares, output }) {
@@ -96,8 +97,8 @@ function barsOf({ values, colours }, { shares, output }) {
 function curveOf(data, { degrees, length, kind }, output) {
   const place = placing(360);
   const line = (which, stroke) => {
-    const points = [];
-    for (let turn = 0; turn <= 360; turn++) points.push(place(turn, lookUp(data, turn, length, which).output).join(" "));
+    const outputs = Array.from({ length: 361 }, (_, turn) => lookUp(data, turn, length, which).output);
+    const points = outputs.map((output, turn) => place(turn, output).join(" "));
     return h("path", { d: `M${points.join("L")}`, fill: "none", stroke, "stroke-width": kind === which ? 4 : 1.5 });
   };
   const [cx, cy] = place(degrees, output);
@@ -121,11 +122,12 @@ function sharesOf({ shares, dead }, colours) {
   return h("svg", { viewBox: `0 0 320 ${6 * shares.length}`, "aria-hidden": "true" }, ...cells);
 }
 
-/** Of each width, the random queries' scores as rows, and the sizes of their gradients with and without the division. */
+/** Of each width, the scores as a row for each random query, and the sizes of its gradients. */
 const decoded = ({ width, scores, sizes }) => {
   const [flat, each] = [numbers(scores), scores.shape[1]];
   const rows = Array.from({ length: scores.shape[0] }, (_, i) => Array.from(flat.slice(i * each, (i + 1) * each)));
-  return { width, scores: rows, sizes: { plain: Array.from(numbers(sizes.plain)), scaled: Array.from(numbers(sizes.scaled)) } };
+  const [plain, scaled] = [sizes.plain, sizes.scaled].map((size) => Array.from(numbers(size)));
+  return { width, scores: rows, sizes: { plain, scaled } };
 };
 
 function draw(root, encoded) {
@@ -160,7 +162,7 @@ function draw(root, encoded) {
       (kind) => change({ kind }))),
     panels(panel("Drag q: the larger a key's disc, the larger its share", plane), results),
     line,
-    h("h4", {}, `${data.random[0].scores.length} random queries, a row each: its shares of 16 random keys, the largest first`),
+    h("h4", {}, "Random queries, a row each: its shares of 16 random keys, the largest first"),
     h("div", { class: "row" }, width),
     panels(plain, scaled),
     deadLine,
@@ -172,11 +174,12 @@ function draw(root, encoded) {
     bars.replaceChildren(...barsOf(data, found));
     curve.replaceChildren(...curveOf(data, state, found.output));
     results.firstChild.textContent = `Values, each as wide as its share. Output: ${found.output.toFixed(2)}`;
-    const words = `${state.degrees}°, length ${state.length.toFixed(1)}: shares ${found.shares.map(percent).join(", ")}; ` +
-      `output ${found.output.toFixed(2)}`;
+    const shares = found.shares.map(percent).join(", ");
+    const words = `${state.degrees}°, length ${state.length.toFixed(1)}: shares ${shares}; output ${found.output.toFixed(2)}`;
     plane.setAttribute("aria-valuenow", state.degrees);
     plane.setAttribute("aria-valuetext", words);
-    line.textContent = `${state.kind === "soft" ? "Soft" : "Hard"} look-up, query at ${words}. The largest share is ${percent(found.sharpness)}.`;
+    const kind = state.kind === "soft" ? "Soft" : "Hard";
+    line.textContent = `${kind} look-up, query at ${words}. The largest share is ${percent(found.sharpness)}.`;
     settle(direction, state.degrees, `${state.degrees}°`);
     settle(length, state.length, state.length.toFixed(1));
 
@@ -187,8 +190,9 @@ function draw(root, encoded) {
       const heading = h("figcaption", {}, `${["q·k", "q·k / √d"][i]}: ${count} of ${dead.length} queries dead (grey)`);
       figure.replaceChildren(heading, sharesOf(both[i], data.colours));
     });
-    deadLine.textContent = `d = ${d}: the largest of 16 shares is ${percent(both[0].largest)} on average without the ` +
-      `division, ${percent(both[1].largest)} with it. ${both[0].count} and ${both[1].count} of ${scores.length} queries ` +
+    const [without, divided] = both;
+    deadLine.textContent = `d = ${d}: the largest of 16 shares is ${percent(without.largest)} on average without the ` +
+      `division, ${percent(divided.largest)} with it. Of ${scores.length} queries ${without.count} and ${divided.count} ` +
       "are dead: they get practically no gradient.";
     width.querySelector("input").setAttribute("aria-valuetext", deadLine.textContent);
     expose(root, {

@@ -96,14 +96,17 @@ function experiment(random, seeds, lead, deviation) {
 function intervalsOf(experiments, { lead, deviation }, colours) {
   const { width, height, left, right, bottom, top } = CHART;
   const reach = Math.max(10, 2.5 * deviation + lead);
-  const x = (value) => left + ((Math.max(-reach, Math.min(reach, value)) + reach) / (2 * reach)) * (width - left - right);
+  const inside = (value) => Math.max(-reach, Math.min(reach, value));
+  const x = (value) => left + ((inside(value) + reach) / (2 * reach)) * (width - left - right);
   const low = height - bottom;
   const tick = reach > 30 ? 20 : reach > 12 ? 10 : 5;
   const ticks = [-2, -1, 0, 1, 2].map((k) => k * tick).filter((value) => Math.abs(value) <= reach);
   const step = (low - top) / SHOWN;
   return [
     h("line", { x1: x(0), x2: x(0), y1: top, y2: low, stroke: "currentColor" }),
-    h("line", { x1: x(lead), x2: x(lead), y1: top, y2: low, stroke: colours.sky, "stroke-dasharray": "4 3", "stroke-width": 2 }),
+    h("line", {
+      x1: x(lead), x2: x(lead), y1: top, y2: low, stroke: colours.sky, "stroke-dasharray": "4 3", "stroke-width": 2,
+    }),
     ...ticks.map((value) => h("text", { x: x(value), y: low + 16, "text-anchor": "middle" }, value)),
     h("text", { x: (left + width - right) / 2, y: low + 33, "text-anchor": "middle" }, "lead in points, 95 % interval"),
     ...experiments.slice(-SHOWN).flatMap(({ mean, half, shown }, i) => {
@@ -138,11 +141,14 @@ function powerChart({ seeds, lead, deviation }, share, colours) {
   const [cx, cy] = place(seeds, share ?? powerOf(seeds, lead, deviation));
   return [
     ...rules,
-    ...[2, 20, 40, 60, 80, 100, 120].map((n) => h("text", { x: place(n, 0)[0], y: low + 16, "text-anchor": "middle" }, n)),
+    ...[2, 20, 40, 60, 80, 100, 120].map((n) =>
+      h("text", { x: place(n, 0)[0], y: low + 16, "text-anchor": "middle" }, n)),
     h("text", { x: (left + width - right) / 2, y: low + 33, "text-anchor": "middle" }, "seeds"),
     line(normalPower, { stroke: colours.grey, "stroke-dasharray": "5 4" }),
     line(powerOf, { stroke: colours.sky }),
-    h("circle", { cx, cy, r: 7, fill: share === null ? "none" : colours.orange, stroke: "currentColor", "stroke-width": 1.5 }),
+    h("circle", {
+      cx, cy, r: 7, fill: share === null ? "none" : colours.orange, stroke: "currentColor", "stroke-width": 1.5,
+    }),
   ];
 }
 
@@ -173,7 +179,9 @@ function draw(root, data) {
   root.append(
     h("div", { class: "row" }, spread,
       slider("seeds", { min: 2, max: MOST, step: 1, value: state.seeds }, (seeds) => restart({ seeds })),
-      slider("true lead", { min: 0, max: 10, step: 0.5, value: state.lead, show: points }, (lead) => restart({ lead }))),
+      slider(
+        "true lead", { min: 0, max: 10, step: 0.5, value: state.lead, show: points }, (lead) => restart({ lead }),
+      )),
     h("div", { class: "row" }, button("draw 1 experiment", () => more(1)), button("draw 100", () => more(100)),
       button("start again", () => restart({}))),
     panels(left, panel("How often a lead is seen: t (blue), normal (dashed)", power)),
@@ -197,8 +205,8 @@ function draw(root, data) {
       ? `${shown} of ${experiments.length} experiments show a lead (${percent(share)})` +
         `${state.lead ? `, ${wrong} of them for the wrong model` : ""}. `
       : "";
-    line.textContent = `${drawn}${state.seeds} seeds, spread ${deviation.toFixed(1)}, true lead ${points(state.lead)}: ` +
-      `expected is ${percent(exact)}; ${percent(approximate)} if the spread were known (normal approximation).`;
+    line.textContent = `${drawn}${state.seeds} seeds, spread ${deviation.toFixed(1)}, true lead ` +
+      `${points(state.lead)}: expected is ${percent(exact)}; ${percent(approximate)} if the spread were known (normal approximation).`;
     expose(root, {
       seeds: state.seeds, lead: state.lead, deviation, count: experiments.length, shown, wrong, exact, approximate,
       last: experiments.at(-1) ?? null, t: studentT(state.seeds - 1),
