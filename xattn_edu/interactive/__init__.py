@@ -5,5 +5,6 @@ that any browser opens without a network; where neither works there is its PNG. 
 """
 
 from xattn_edu.interactive.picture import Picture
+from xattn_edu.interactive.pixels_and_words import pixels_and_words
 
-__all__ = ["Picture"]
+__all__ = ["Picture", "pixels_and_words"]
