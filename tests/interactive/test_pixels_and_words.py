@@ -228,6 +228,6 @@ def test_several_heads_are_split_as_in_the_library(picture, tmp_path):
     data = picture.data | {"stages": [stage | {"heads": 2} for stage in picture.data["stages"]]}
     with shown(Picture("pixels_and_words", "two heads", data, figure), tmp_path) as page:
         for head in (0, 1):
-            page.get_by_role("combobox", name="head").select_option(str(head))
+            page.get_by_role("combobox", name="head").select_option(value=str(head))
             assert computed(page)["head"] == head
             check(page, data, 0)
