@@ -8,6 +8,7 @@ from xattn_edu.interactive.big_and_small_letters import big_and_small_letters
 from xattn_edu.interactive.cost_of_a_vit import cost_of_a_vit
 from xattn_edu.interactive.overlaps import overlaps
 from xattn_edu.interactive.picture import Picture
+from xattn_edu.interactive.pixels_and_words import pixels_and_words
 from xattn_edu.interactive.query_in_the_plane import query_in_the_plane
 from xattn_edu.interactive.seeds import seeds
 
@@ -16,6 +17,7 @@ __all__ = [
     "big_and_small_letters",
     "cost_of_a_vit",
     "overlaps",
+    "pixels_and_words",
     "query_in_the_plane",
     "seeds",
 ]

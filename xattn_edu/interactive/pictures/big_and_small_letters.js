@@ -53,7 +53,8 @@ function wordsOf({ names, fusions, tested }, answers, [big, small, relation]) {
   const listed = (share) => fusions.map(({ name }, i) => `${name} ${percent(share(i))}`).join(", ");
   return `A big ${names[big]} made of small ${names[small]}s: the relation is ${relation}. ` +
     `Its share: ${listed((i) => answers[i][2][2][relation])}. ` +
-    `S sees one small letter. The share that it gives the big ${names[big]}: ${listed((i) => answers[i][0][0][big])}. ` +
+    `S sees one small letter. The share that it gives the big ${names[big]}: ` +
+    `${listed((i) => answers[i][0][0][big])}. ` +
     `Of ${tested.toLocaleString("en")} pictures the relation is right in: ` +
     `${listed((i) => fusions[i].right.mean.relation)}.`;
 }

@@ -16,10 +16,11 @@ function h(tag, attributes = {}, ...children) {
 }
 
 const STYLE = `
-.xattn-picture { font: 14px/1.4 system-ui, sans-serif; color: var(--jp-content-font-color1, inherit); max-width: 60em;
+.xattn-picture { font: 14px/1.4 system-ui, sans-serif; color: var(--jp-content-font-color1, inherit); max-width: 64em;
   container-type: inline-size; padding: 0.3em; }
 .xattn-picture .row { display: flex; flex-wrap: wrap; gap: 0.5em 1em; align-items: center; margin: 0.4em 0; }
 .xattn-picture .row.top { align-items: flex-start; }
+.xattn-picture [hidden] { display: none; }
 .xattn-picture button, .xattn-picture select, .xattn-picture input[type=text] { font: inherit; color: inherit;
   background: transparent; border: 1px solid #8888; border-radius: 4px; padding: 0.15em 0.5em; }
 .xattn-picture option { color: CanvasText; background: Canvas; }
@@ -112,6 +113,9 @@ function numbers({ type, shape, base64, low = 0, high = 0 }) {
   values.shape = shape;
   return values;
 }
+
+/** A mask, row by row, from the lengths of its runs: the first is of zeros, the second of ones, and so on. */
+const bits = (runs) => runs.flatMap((length, i) => new Array(length).fill(i % 2));
 
 /** A number of 16 bits (IEEE 754 half precision). */
 function half(bits) {

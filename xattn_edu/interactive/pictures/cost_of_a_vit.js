@@ -160,7 +160,8 @@ function draw(root, data) {
   const [grid, parts] = [h("svg", { viewBox: "0 0 160 160" }), h("svg", { viewBox: "0 0 320 186" })];
   const [growth, models] = [0, 1].map(() => h("svg", { viewBox: `0 0 ${CHART.width} ${CHART.height}` }));
   for (const drawing of [grid, parts, growth, models]) drawing.setAttribute("aria-hidden", "true");
-  const [tokens, work, sizes] = [h("div", { style: "max-width: 11em" }, grid), parts, growth].map((each) => panel("", each));
+  const square = h("div", { style: "max-width: 11em" }, grid);
+  const [tokens, work, sizes] = [square, parts, growth].map((drawing) => panel("", drawing));
   const line = saying();
   root.append(
     h("div", { class: "row" }, known, patches),
@@ -184,9 +185,9 @@ function draw(root, data) {
     settle(sliders.depth, state.depth, String(state.depth));
     patches.settle(state.patch);
     line.textContent = `Images of ${state.image} pixels in patches of ${state.patch}, width ${state.width}, ` +
-      `${state.depth} blocks: ${costs.tokens} tokens, ${short(costs.parameters)} parameters, ${short(costs.total)} MACs. ` +
-      `Attention's square is ${percent(costs.macs.square / costs.total)} of them. It is larger than projections and MLP ` +
-      `beyond ${(2 + RATIO) * state.width} tokens, images of ${side} pixels.`;
+      `${state.depth} blocks: ${costs.tokens} tokens, ${short(costs.parameters)} parameters, ` +
+      `${short(costs.total)} MACs. Attention's square is ${percent(costs.macs.square / costs.total)} of them. It is ` +
+      `larger than projections and MLP beyond ${(2 + RATIO) * state.width} tokens, images of ${side} pixels.`;
     expose(root, { ...state, ...costs, takesOver: takesOver(state) });
   }
   show();

@@ -175,7 +175,8 @@ function draw(root, encoded) {
     curve.replaceChildren(...curveOf(data, state, found.output));
     results.firstChild.textContent = `Values, each as wide as its share. Output: ${found.output.toFixed(2)}`;
     const shares = found.shares.map(percent).join(", ");
-    const words = `${state.degrees}°, length ${state.length.toFixed(1)}: shares ${shares}; output ${found.output.toFixed(2)}`;
+    const where = `${state.degrees}°, length ${state.length.toFixed(1)}`;
+    const words = `${where}: shares ${shares}; output ${found.output.toFixed(2)}`;
     plane.setAttribute("aria-valuenow", state.degrees);
     plane.setAttribute("aria-valuetext", words);
     const kind = state.kind === "soft" ? "Soft" : "Hard";
@@ -192,8 +193,8 @@ function draw(root, encoded) {
     });
     const [without, divided] = both;
     deadLine.textContent = `d = ${d}: the largest of 16 shares is ${percent(without.largest)} on average without the ` +
-      `division, ${percent(divided.largest)} with it. Of ${scores.length} queries ${without.count} and ${divided.count} ` +
-      "are dead: they get practically no gradient.";
+      `division, ${percent(divided.largest)} with it. Of ${scores.length} queries ${without.count} and ` +
+      `${divided.count} are dead: they get practically no gradient.`;
     width.querySelector("input").setAttribute("aria-valuetext", deadLine.textContent);
     expose(root, {
       shares: found.shares, output: found.output, degrees: state.degrees, length: state.length, width: d,

@@ -206,7 +206,8 @@ function draw(root, data) {
         `${state.lead ? `, ${wrong} of them for the wrong model` : ""}. `
       : "";
     line.textContent = `${drawn}${state.seeds} seeds, spread ${deviation.toFixed(1)}, true lead ` +
-      `${points(state.lead)}: expected is ${percent(exact)}; ${percent(approximate)} if the spread were known (normal approximation).`;
+      `${points(state.lead)}: a lead is expected in ${percent(exact)} of the experiments; if the spread were known, ` +
+      `in ${percent(approximate)} (normal approximation).`;
     expose(root, {
       seeds: state.seeds, lead: state.lead, deviation, count: experiments.length, shown, wrong, exact, approximate,
       last: experiments.at(-1) ?? null, t: studentT(state.seeds - 1),
