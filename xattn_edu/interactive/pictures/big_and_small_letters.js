@@ -49,14 +49,12 @@ function cellOf(shares, names, truth, colours) {
 /** Thousandths as shares, in lists of any depth. */
 const shared = (answer) => (Array.isArray(answer) ? answer.map(shared) : answer / 1000);
 
-function wordsOf({ names, fusions, tested }, answers, [big, small, relation]) {
+function wordsOf({ names, fusions }, answers, [big, small, relation]) {
   const listed = (share) => fusions.map(({ name }, i) => `${name} ${percent(share(i))}`).join(", ");
   return `A big ${names[big]} made of small ${names[small]}s: the relation is ${relation}. ` +
     `Its share: ${listed((i) => answers[i][2][2][relation])}. ` +
     `S sees one small letter. The share that it gives the big ${names[big]}: ` +
-    `${listed((i) => answers[i][0][0][big])}. ` +
-    `Of ${tested.toLocaleString("en")} pictures the relation is right in: ` +
-    `${listed((i) => fusions[i].right.mean.relation)}.`;
+    `${listed((i) => answers[i][0][0][big])}.`;
 }
 
 function draw(root, data) {
@@ -73,7 +71,7 @@ function draw(root, data) {
     views,
     h("div", { style: "overflow-x: auto" }, h("table", { style: "width: 100%; table-layout: fixed" },
       h("caption", { style: "text-align: left; font-weight: 600" },
-        "Whose classifier answers what? Blue is the right answer."),
+        `Blue is the right answer. Below a fusion's name: how often the relation is right, of ${data.tested} pictures.`),
       h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "fusion"),
         ...COLUMNS.map(([heading]) => h("th", { scope: "col", style: "font-weight: 600" }, heading)))),
       body)),
@@ -92,8 +90,9 @@ function draw(root, data) {
       view("L sees", greys(numbers(thumbnail), 6, 6, 18, `a blurred big ${names[big]}`)),
     );
     const answers = fusions.map((fusion) => shared(fusion.answers[pair]));
-    body.replaceChildren(...fusions.map(({ name }, row) =>
-      h("tr", {}, h("th", { scope: "row", style: "text-align: left; font-size: 12px; padding: 0.1em" }, name),
+    body.replaceChildren(...fusions.map(({ name, right }, row) =>
+      h("tr", {}, h("th", { scope: "row", style: "text-align: left; font-size: 12px; padding: 0.1em" }, name,
+        h("div", { style: "font-weight: 400" }, `${(100 * right.mean.relation).toFixed(1)} %`)),
         ...COLUMNS.map(([, voice, kind]) =>
           cellOf(answers[row][voice][kind], kind === 2 ? ["0", "1", "2", "3"] : names, truth[kind], colours)))));
     const chosen = (shares) => shares.indexOf(Math.max(...shares));

@@ -37,7 +37,7 @@ const STYLE = `
 .xattn-picture canvas { image-rendering: pixelated; }
 .xattn-picture table { border-collapse: collapse; } .xattn-picture td, .xattn-picture th { padding: 0 0.4em; }
 .xattn-picture .panels { display: flex; flex-wrap: wrap; gap: 0.5em 1.6em; align-items: flex-start; }
-.xattn-picture .panel { flex: 1 1 20em; min-width: 0; max-width: 29em; margin: 0; }
+.xattn-picture .panel { flex: 1 1 23em; min-width: 0; max-width: 29em; margin: 0; }
 .xattn-picture .panel > svg { width: 100%; display: block; overflow: visible; }
 .xattn-picture figcaption { font-weight: 600; margin: 0.2em 0; }
 .xattn-picture .rule { stroke: currentColor; stroke-opacity: 0.25; fill: none; }
