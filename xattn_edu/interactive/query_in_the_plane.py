@@ -51,7 +51,7 @@ def at_random(width: int) -> dict[str, Any]:
     scores = (query * key).sum(axis=-1)
     sizes = {name: _gradient_sizes(scores, key, root) for name, root in (("plain", 1.0), ("scaled", width**0.5))}
     order = np.argsort(-sizes["plain"], kind="stable")
-    kept = order[np.linspace(0, QUERIES - 1, SHOWN).round().astype(int)]
+    kept = order[((np.arange(SHOWN) + 0.5) * QUERIES / SHOWN).astype(int)]
     return {
         "width": width,
         "scores": scores[kept].astype(np.float32),
