@@ -101,9 +101,11 @@ def test_every_head_mask_and_split_is_torchs(picture, tmp_path):
         assert found["row"] == 0 and len(found["reached"]) < len(data["sentences"][0]["words"])
         assert f"depends on {len(found['reached'])} of" in page.locator("[aria-live]").inner_text()
         page.get_by_role("combobox", name="sentence").select_option(value="2")
-        page.get_by_role("combobox", name="layer").select_option(value="1")
-        found = check(page, data)
-        assert (found["sentence"], found["layer"]) == (2, 1)
+        assert check(page, data)["sentence"] == 2
+        last = len(data["sentences"][0]["layers"]) - 1
+        if last:  # with one layer there is nothing to choose
+            page.get_by_role("combobox", name="layer").select_option(index=last)
+            assert check(page, data)["layer"] == last
 
 
 @needs_chromium

@@ -4,8 +4,9 @@ Each function returns a `Picture`. As the last line of a cell it is alive in Jup
 that any browser opens without a network; where neither works there is its PNG. docs/interactive.md says how to add one.
 """
 
+from xattn_edu.interactive.dates import dates
 from xattn_edu.interactive.heads_and_masks import heads_and_masks
 from xattn_edu.interactive.picture import Picture
 from xattn_edu.interactive.pixels_and_words import pixels_and_words
 
-__all__ = ["Picture", "heads_and_masks", "pixels_and_words"]
+__all__ = ["Picture", "dates", "heads_and_masks", "pixels_and_words"]

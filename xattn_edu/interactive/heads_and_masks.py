@@ -89,7 +89,7 @@ def figure(data: dict[str, Any]) -> Figure:
     words = data["sentences"][0]["words"]
     made, axes = plt.subplots(1, 2, figsize=(9.6, 4.4))
     for ax, right in zip(axes, (True, False)):
-        shown = ax.imshow(weights(data, 0, 0, right)[0], cmap=style.WEIGHTS, vmin=0, vmax=1)
+        shown = ax.imshow(weights(data, 0, 0, right)[0].numpy(), cmap=style.WEIGHTS, vmin=0, vmax=1)
         owner = range(len(words)) if right else [row // data["heads"] for row in range(len(words))]
         ax.set_xticks(range(len(words)), [words[i] for i in owner], rotation=60, ha="right", fontsize=9)
         ax.set_yticks(range(len(words)), [words[i] for i in owner], fontsize=9)

@@ -147,7 +147,7 @@ export default {
       root.append(
         h("div", { class: "row" },
           choice("sentence", sentences, 0, (at) => ((state.sentence = +at), open(), draw())),
-          choice("layer", list(layers.length, "layer"), 0, (at) => ((state.layer = +at), draw())),
+          layers.length > 1 && choice("layer", list(layers.length, "layer"), 0, (at) => ((state.layer = +at), draw())),
           choice("head", list(data.heads, "head"), 0, (at) => ((state.head = +at), draw())),
           choice("mask", Object.entries(MASKS).map(([name, [words]]) => [name, words]), "none", (name) => ((state.mask = name), draw())),
           toggle("split by a bare view (wrong)", false, (on) => ((state.right = !on), draw())),
