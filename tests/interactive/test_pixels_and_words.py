@@ -6,11 +6,10 @@ import torch
 from helpers.in_chromium import check_usable, computed, needs_chromium, shown
 from torch import nn
 
-from xattn_edu.interactive import pixels_and_words
+from xattn_edu.interactive import pixels_and_words, trained
 from xattn_edu.interactive.picture import Picture
 from xattn_edu.interactive.pixels_and_words import (
     Run,
-    _segmenter,
     attention,
     changed_gates,
     eight_bits,
@@ -32,7 +31,7 @@ def picture():
 def run(picture):
     from xattn_edu.data import scenes
 
-    segmenter = _segmenter()
+    segmenter = trained.segmenter()
     one = scenes.scenes("test", 1, start=picture.data["scene"], size=segmenter.size)
     with torch.no_grad():
         return Run(segmenter, segmenter.pixels(one.images[0])[None], picture.data["sentence"])
@@ -228,6 +227,6 @@ def test_several_heads_are_split_as_in_the_library(picture, tmp_path):
     data = picture.data | {"stages": [stage | {"heads": 2} for stage in picture.data["stages"]]}
     with shown(Picture("pixels_and_words", "two heads", data, figure), tmp_path) as page:
         for head in (0, 1):
-            page.get_by_role("combobox", name="head").select_option(value=str(head))
+            page.get_by_role("combobox", name="head").select_option(index=head)
             assert computed(page)["head"] == head
             check(page, data, 0)

@@ -6,6 +6,8 @@ that any browser opens without a network; where neither works there is its PNG. 
 
 from xattn_edu.interactive.big_and_small_letters import big_and_small_letters
 from xattn_edu.interactive.cost_of_a_vit import cost_of_a_vit
+from xattn_edu.interactive.dates import dates
+from xattn_edu.interactive.heads_and_masks import heads_and_masks
 from xattn_edu.interactive.overlaps import overlaps
 from xattn_edu.interactive.picture import Picture
 from xattn_edu.interactive.pixels_and_words import pixels_and_words
@@ -16,6 +18,8 @@ __all__ = [
     "Picture",
     "big_and_small_letters",
     "cost_of_a_vit",
+    "dates",
+    "heads_and_masks",
     "overlaps",
     "pixels_and_words",
     "query_in_the_plane",

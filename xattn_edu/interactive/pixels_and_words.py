@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -13,18 +12,16 @@ from torch import Tensor, nn
 
 from xattn_edu.data import scenes as referring_scenes
 from xattn_edu.data.scenes import CATEGORIES, COLOURS
-from xattn_edu.experiments.runs import RESULTS
+from xattn_edu.interactive import trained
 from xattn_edu.interactive.picture import LARGEST, Mask, Picture, Scaled, encoded
 from xattn_edu.models.lavt import LAVT, StageMaps
 from xattn_edu.models.masks import predicted_masks, resize
 from xattn_edu.models.pwam import PixelWordAttention, instance_norm
 from xattn_edu.plots import referring as drawing
 from xattn_edu.plots import style
-from xattn_edu.predict.loading import load_segmenter
 from xattn_edu.predict.segmenter import Segmenter
 from xattn_edu.shapes import whole_number
 
-WEIGHTS = RESULTS / "lavt" / "model-lavt_seed-0_cpu.safetensors"
 GATES = (0.0, 0.25, 0.5, 0.75)  # how far open; 1 is the model as it is
 # Words that can stand for one another in a sentence.
 GROUPS = (
@@ -51,16 +48,11 @@ def _own(request: dict[str, Any]) -> dict[str, Any]:
     return exported(request.get("scene"), request.get("sentence"))
 
 
-@cache
-def _segmenter() -> Segmenter:
-    return load_segmenter(WEIGHTS, device="cpu")
-
-
 @torch.no_grad()
 def exported(scene: Any, sentence: str | None = None) -> dict[str, Any]:
     """The data of the picture: image, words, stages, words to exchange, and the masks of the whole model."""
     scene = whole_number("scene", scene, 0, 9999)
-    segmenter = _segmenter()
+    segmenter = trained.segmenter()
     one = referring_scenes.scenes("test", 1, start=scene, size=segmenter.size)
     sentence = one.sentences[0] if sentence is None else sentence
     words = segmenter.read(sentence)  # which refuses what is no sentence
