@@ -71,7 +71,8 @@ def json_copy(notebook):
 def scrolled_to(page, index):
     """The output of a cell, which JupyterLab draws only when it comes near the screen."""
     page.evaluate(SHOW, index)
-    return page.locator(".jp-Notebook .jp-Cell").nth(index).locator(".jp-OutputArea-output")
+    cell = page.locator(".jp-Notebook .jp-CodeCell").filter(has_text=f"interactive.{NAMES[index - 1]}()")
+    return cell.locator(".jp-OutputArea-output")
 
 
 def press_keys(page):
@@ -82,7 +83,7 @@ def press_keys(page):
         return json.loads(picture.get_attribute("data-computed"))
 
     scrolled_to(page, 1).get_by_role("slider", name="query").focus()
-    before, active = computed(1)["degrees"], page.evaluate(ACTIVE)
+    before = computed(1)["degrees"]
     for key in ("ArrowLeft", "ArrowUp", "ArrowDown"):
         page.keyboard.press(key)
     assert computed(1)["degrees"] == before + 5
