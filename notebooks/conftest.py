@@ -11,8 +11,10 @@ percentages may differ by 0.05 (as printed: 0.5 % and 0.45 %), words and counts 
 Notebooks run first and count as slow: they take longest. Files with slow tests follow, and the short files then keep
 both workers busy to the end.
 
-All outputs must be there, in order. A figure counts by its presence and size, not by its pixels. Widgets, such as
-progress bars, are left out, as they are in the stored outputs. No wait is shorter than a cell's time limit.
+All outputs must be there, in order. A figure counts by its presence and size, not by its pixels. So does a picture that
+answers, a widget with a PNG: its text has its name and, for each part of its data, numbers and a checksum, which are
+compared; its model's id is random. Other widgets, such as progress bars, are left out, as they are in the stored
+outputs. No wait is shorter than a cell's time limit.
 """
 
 import json
@@ -97,10 +99,10 @@ def parts(outputs):
             found.append((output["name"], output["text"]))
         elif output["output_type"] == "error":
             found.append(("error", f"{output['ename']}: {output['evalue']}"))
-        elif WIDGET not in output["data"]:
+        elif WIDGET not in output["data"] or "image/png" in output["data"]:
             for kind, value in sorted(output["data"].items()):
                 text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-                found.append((kind, "" if kind.startswith("image/") else text))
+                found.append((kind, "" if kind.startswith("image/") or kind == WIDGET else text))
     return found
 
 

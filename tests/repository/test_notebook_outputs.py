@@ -158,6 +158,19 @@ kernel.session.send = late
 print("late")
 """
 
+WIDGET = "application/vnd.jupyter.widget-view+json"
+PICTURE = {
+    "image/png": "AAAA",
+    "text/plain": "<Picture turn: a query>\nkeys: 8 numbers 0.12",
+    WIDGET: {"model_id": "1"},
+}
+STORED = {"output_type": "display_data", "metadata": {}, "data": PICTURE}
+
+
+def show(**changed):
+    return f"display({PICTURE | {WIDGET: {'model_id': '2'}} | changed}, raw=True)"
+
+
 CELLS = {  # name: (source, stored outputs, tags, whether it passes)
     "the same": ("print('loss 0.839')", [text("loss 0.839\n")], [], True),
     "the last digit": ("print('loss 0.840')", [text("loss 0.839\n")], [], True),
@@ -167,6 +180,12 @@ CELLS = {  # name: (source, stored outputs, tags, whether it passes)
     "a print in two pieces": ("print(1, flush=True); print(2)", [text("1\n"), text("2\n")], [], True),
     "a progress bar": ("display({'application/vnd.jupyter.widget-view+json': {}, 'text/plain': '0%'}, raw=True)",
                        [], [], True),
+    "a picture that answers": (show(), [STORED], [], True),
+    "its last digit": (show(**{"text/plain": PICTURE["text/plain"].replace("0.12", "0.13")}), [STORED], [], True),
+    "its name": (show(**{"text/plain": PICTURE["text/plain"].replace("turn", "bend")}), [STORED], [], False),
+    "its data": (show(**{"text/plain": PICTURE["text/plain"].replace("0.12", "0.14")}), [STORED], [], False),
+    "its widget": (show().replace(WIDGET, "text/html").replace("{'model_id': '2'}", "''"), [STORED], [], False),
+    "no picture any more": ("pass", [STORED], [], False),
     "a value": (
         "0.84",
         [{**shown(text_plain="0.83"), "output_type": "execute_result", "execution_count": 1}],
