@@ -31,9 +31,14 @@ class Page(HTMLParser):
             is_file = tag == "link" and values.get("rel") in ("stylesheet", "icon", "preload")
             (self.fetched if is_file else self.links).add(values["href"])
 
-    def weight(self) -> int:
-        """The bytes of the page and of what it fetches."""
+    def own(self) -> int:
+        """The bytes of the page and of its figures and pictures."""
+        return self.weight(shared=False)
+
+    def weight(self, shared: bool = True) -> int:
+        """The bytes of the page and of what it fetches, with or without what is there for all pages."""
         files = {self.path} | {self.file(link) for link in self.fetched if not is_elsewhere(link)}
+        files = {file for file in files if shared or "_static" not in file.parts or "pictures" in file.parts}
         return sum(file.stat().st_size for file in files if file.is_file())
 
     def file(self, link: str) -> Path:

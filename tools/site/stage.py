@@ -42,8 +42,8 @@ class Fault(Exception):
 class Stage:
     """One site: `pages` are the paths of its pages in the repository, `modules` the names of its modules."""
 
-    def __init__(self, folder: Path, pages: list[str], modules: list[str]):
-        self.folder, self.pages, self.modules = folder, pages, modules
+    def __init__(self, folder: Path, pages: list[str], modules: list[str], root: Path = ROOT):
+        self.folder, self.pages, self.modules, self.root = folder, pages, modules, root
         self.files: set[str] = set()  # to be shown as text
 
     def write(self) -> None:
@@ -52,21 +52,24 @@ class Stage:
         shutil.copytree(HERE / "static", self.folder / "_static")
         shutil.copytree(KATEX, self.folder / "_static" / "katex")
         for page in self.pages:
-            source = ROOT / page
-            self.put(page, self.notebook(page) if source.suffix == ".ipynb" else self.markdown(read(page), page))
-        self.put("index.md", self.front())
+            self.put(page, self.notebook(page) if page.endswith(".ipynb") else self.markdown(self.read(page), page))
         self.reference()
+        self.put("index.md", self.front())
         for file in sorted(self.files):
-            self.put(f"files/{file}.md", f"# {file}\n\n````text\n{read(file)}````\n")
+            self.put(f"files/{file}.md", f"# {file}\n\n````text\n{self.read(file)}````\n")
 
-    def put(self, name: str, text: str) -> None:
+    def put(self, name: str, contents: str | bytes) -> None:
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(contents if isinstance(contents, bytes) else contents.encode())
 
     def notebook(self, page: str) -> str:
         """A notebook whose links lead to pages, and whose pictures answer without a kernel."""
-        notebook = alive(json.loads(read(page)), lambda name, text: self.put(f"_static/pictures/{name}", text))
+
+        def put(name: str, contents: bytes) -> None:
+            self.put(f"_static/pictures/{name}", contents)
+
+        notebook = alive(json.loads(self.read(page)), put, relative("_static/pictures", page))
         for cell in notebook["cells"]:
             if cell["cell_type"] == "markdown":
                 cell["source"] = self.markdown("".join(cell["source"]), page)
@@ -82,7 +85,7 @@ class Stage:
                 return match[0]
             path, _, anchor = target.partition("#")
             path = os.path.normpath(PurePosixPath(page).parent / path).replace(os.sep, "/")
-            if not (ROOT / path).exists():
+            if not (self.root / path).exists():
                 raise Fault(f"{page}: the link to {target} leads to nothing")
             if match[0].startswith("!"):
                 self.copy(path)
@@ -104,7 +107,7 @@ class Stage:
         if path in ELSEWHERE:
             place = ELSEWHERE[path]
             return place if place in ("index.md", "api/index.md") or place in self.pages else None
-        source = ROOT / path
+        source = self.root / path
         if source.suffix == ".py" and path.startswith("xattn_edu/"):
             name = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
             return f"api/{name}.rst" if name in self.modules else None
@@ -113,22 +116,27 @@ class Stage:
             return f"files/{path}.md"
         return None
 
+    def read(self, path: str) -> str:
+        return (self.root / path).read_text(encoding="utf-8")
+
     def copy(self, path: str) -> None:
         (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / path, self.folder / path)
+        shutil.copy(self.root / path, self.folder / path)
 
     def front(self) -> str:
         """The front page: sections of the README, and the trees of pages that the sidebar shows."""
-        lessons = [page for page in self.pages if page.endswith(".ipynb")]
+        text = self.markdown(self.readme(FRONT), "README.md", "index.md")
+        homework = [page for page in self.pages if page.startswith("notebooks/homework/")]
+        lessons = [page for page in self.pages if page.endswith(".ipynb") and page not in homework]
         others = [page for page in self.pages if page.endswith(".md")]
-        trees = [tree("Lessons", lessons), tree("The library", ["api/index.md"]), tree("About the course", others)]
-        files = tree("Files", [f"files/{file}.md" for file in sorted(self.files)])
-        text = self.markdown(readme(FRONT), "README.md", "index.md")
-        return "\n".join([text, *trees, files if self.files else ""])
+        files = [f"files/{file}.md" for file in sorted(self.files)]
+        groups = {"Lessons": lessons, "Homework": homework, "The library": ["api/index.md"], "About the course": others}
+        trees = [tree(caption, pages) for caption, pages in (groups | {"Files": files}).items() if pages]
+        return "\n".join([text, *trees])
 
     def reference(self) -> None:
         """A page for each module, and one that lists them."""
-        text = self.markdown(readme(REFERENCE), "README.md", "api/index.md").replace(
+        text = self.markdown(self.readme(REFERENCE), "README.md", "api/index.md").replace(
             "## The library alone", "# Library"
         )
         tops = self.below("")
@@ -140,6 +148,12 @@ class Stage:
             module = f".. automodule:: {name}\n   :members:\n   :ignore-module-all:\n"
             self.put(f"api/{name}.rst", f"{title}\n{'=' * len(title)}\n\n{module}{toctree}")
 
+    def readme(self, sections: tuple[str, ...]) -> str:
+        """Sections of the README, by their headings and in the order given."""
+        parts = re.split(r"(?m)^(?=## )", self.read("README.md"))
+        found = {(re.match(r"## (.*)", part) or [None, ""])[1]: part for part in parts}
+        return "\n".join(found[name] for name in sections)
+
     def below(self, name: str) -> list[str]:
         """The modules whose page is listed on the page of module `name`; those of "" are on the first page."""
 
@@ -147,10 +161,6 @@ class Stage:
             return max((other for other in self.modules if module.startswith(f"{other}.")), key=len, default="")
 
         return [module for module in self.modules if parent(module) == name]
-
-
-def read(path: str) -> str:
-    return (ROOT / path).read_text(encoding="utf-8")
 
 
 def is_text(path: Path) -> bool:
@@ -172,13 +182,6 @@ def documented(name: str, place: str) -> str:
     """Code behind a link to a module, as in docs/equations.md: a link to that object, if the page is a module's."""
     module = re.fullmatch(r"api/(.*)\.rst", place)
     return f"{{py:obj}}`{name} <{module[1]}.{name}>`" if module else f"`{name}`"
-
-
-def readme(sections: tuple[str, ...]) -> str:
-    """Sections of the README, by their headings and in the order given."""
-    parts = re.split(r"(?m)^(?=## )", read("README.md"))
-    found = {(re.match(r"## (.*)", part) or [None, ""])[1]: part for part in parts}
-    return "\n".join(found[name] for name in sections)
 
 
 def tree(caption: str, pages: list[str], at: str = "") -> str:
