@@ -40,6 +40,7 @@ html_theme_options = {
 html_theme_options = html_theme_options
 html_context = {"default_mode": "auto"}
 html_css_files = ["site.css"]
+html_sidebars = {"_modules/**": []}  # the source of a module is no page to go on from
 templates_path = ["templates"]
 html_copy_source = False
 html_show_sourcelink = False

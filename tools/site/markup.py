@@ -43,11 +43,13 @@ def load_what_is_used(app, page, template, context, doctree) -> None:
 
 def as_text(app, what, name, obj, options, lines: list[str]) -> None:
     """A docstring is plain text with code in backticks, not reStructuredText; an indented block stays as it is."""
-    blocks = re.split(r"\n\n+", "\n".join(lines))
-    literal = [
-        all(line.startswith("    ") for line in block.split("\n")) and index > 0 for index, block in enumerate(blocks)
-    ]
-    lines[:] = "\n\n".join(f"::\n\n{b}" if verbatim else escaped(b) for b, verbatim in zip(blocks, literal)).split("\n")
+    blocks = re.split(r"\n\n+", "\n".join(lines).strip("\n"))
+    shown = [f"::\n\n{block}" if is_indented(block) else escaped(block) for block in blocks]
+    lines[:] = [*"\n\n".join(shown).split("\n"), ""]
+
+
+def is_indented(block: str) -> bool:
+    return all(line.startswith("    ") for line in block.split("\n"))
 
 
 def escaped(text: str) -> str:
