@@ -13,6 +13,7 @@ exclude_patterns = ["_static"]
 nb_execution_mode = "off"
 nb_merge_streams = True
 myst_enable_extensions = ["dollarmath", "tasklist"]
+myst_dmath_double_inline = True  # a formula between lines of a paragraph, as Jupyter shows it
 myst_heading_anchors = 3
 myst_heading_slug_func = "markup.slug"
 smartquotes = False

@@ -126,9 +126,9 @@ class Stage:
     def front(self) -> str:
         """The front page: sections of the README, and the trees of pages that the sidebar shows."""
         text = self.markdown(self.readme(FRONT), "README.md", "index.md")
-        homework = [page for page in self.pages if page.startswith("notebooks/homework/")]
-        lessons = [page for page in self.pages if page.endswith(".ipynb") and page not in homework]
-        others = [page for page in self.pages if page.endswith(".md")]
+        homework = [page for page in self.pages if re.match(r"docs/homework_|notebooks/homework/", page)]
+        rest = [page for page in self.pages if page not in homework]
+        lessons, others = ([page for page in rest if page.endswith(end)] for end in (".ipynb", ".md"))
         files = [f"files/{file}.md" for file in sorted(self.files)]
         groups = {"Lessons": lessons, "Homework": homework, "The library": ["api/index.md"], "About the course": others}
         trees = [tree(caption, pages) for caption, pages in (groups | {"Files": files}).items() if pages]
