@@ -10,7 +10,7 @@ import pytest
 from helpers.in_chromium import computed, needs_chromium, shown
 
 from xattn_edu.interactive import picture as module
-from xattn_edu.interactive.picture import WIDGET, Picture, Scaled, encoded
+from xattn_edu.interactive.picture import WIDGET, Mask, Picture, Scaled, encoded
 from xattn_edu.plots import style
 
 TURN = """\
@@ -168,3 +168,9 @@ def test_two_in_one_page_keep_apart_and_without_scripts_the_png_is_there(make, t
         still = page.context.browser.new_page(java_script_enabled=False)
         still.goto(path.as_uri())
         assert still.locator("img").count() == 2
+
+
+@pytest.mark.parametrize("array", [[[0, 1], [1, 0]], [[1, 1], [1, 1]], [[0, 0], [0, 0]], [[1, 0], [0, 1]]])
+def test_a_mask_is_its_runs(array):
+    mask = Mask(array)
+    assert np.array_equal(np.repeat(np.arange(len(mask.runs)) % 2, mask.runs).reshape(2, 2), array)

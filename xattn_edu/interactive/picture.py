@@ -213,6 +213,8 @@ def encoded(data: Any) -> Any:
         return {str(key): encoded(value) for key, value in data.items()}
     if isinstance(data, (list, tuple)):
         return [encoded(value) for value in data]
+    if isinstance(data, Mask):
+        return data.runs
     if isinstance(data, Scaled):
         return encoded(data.bytes) | {"low": data.low, "high": data.high}
     if isinstance(data, np.ndarray):
@@ -240,6 +242,18 @@ class Scaled:
         return (self.low + (self.high - self.low) * self.bytes / 255).astype(np.float32)
 
 
+class Mask:
+    """Pixels (row, column) that are in or out, as the lengths of their runs: the first is of zeros and may be 0."""
+
+    def __init__(self, array: Any):
+        self.array = np.asarray(array, dtype=bool)
+
+    @property
+    def runs(self) -> list[int]:
+        ends = np.flatnonzero(np.diff(np.concatenate([[False], self.array.ravel()]).astype(int)))
+        return np.diff([0, *ends, self.array.size]).tolist()
+
+
 def _flatten(part: Any, values: list[float], texts: list[str]) -> None:
     """Collect the numbers and the texts of a part of the data, in order."""
     if isinstance(part, dict):
@@ -251,6 +265,8 @@ def _flatten(part: Any, values: list[float], texts: list[str]) -> None:
             _flatten(value, values, texts)
     elif isinstance(part, Scaled):
         values.extend(part.values.ravel().tolist())
+    elif isinstance(part, Mask):  # its size: one pixel more or less, as processors differ, is no other mask
+        values.append(float(part.array.mean()))
     elif isinstance(part, np.ndarray):
         values.extend(part.astype(float).ravel().tolist())
     elif isinstance(part, (bool, int, float)):

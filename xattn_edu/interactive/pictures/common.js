@@ -16,10 +16,11 @@ function h(tag, attributes = {}, ...children) {
 }
 
 const STYLE = `
-.xattn-picture { font: 14px/1.4 system-ui, sans-serif; color: var(--jp-content-font-color1, inherit); max-width: 60em;
+.xattn-picture { font: 14px/1.4 system-ui, sans-serif; color: var(--jp-content-font-color1, inherit); max-width: 64em;
   container-type: inline-size; padding: 0.3em; }
 .xattn-picture .row { display: flex; flex-wrap: wrap; gap: 0.5em 1em; align-items: center; margin: 0.4em 0; }
 .xattn-picture .row.top { align-items: flex-start; }
+.xattn-picture [hidden] { display: none; }
 .xattn-picture button, .xattn-picture select, .xattn-picture input[type=text] { font: inherit; color: inherit;
   background: transparent; border: 1px solid #8888; border-radius: 4px; padding: 0.15em 0.5em; }
 .xattn-picture option { color: CanvasText; background: Canvas; }
@@ -35,6 +36,13 @@ const STYLE = `
 .xattn-picture svg { max-width: 100%; height: auto; } .xattn-picture svg text { fill: currentColor; font-size: 12px; }
 .xattn-picture canvas { image-rendering: pixelated; }
 .xattn-picture table { border-collapse: collapse; } .xattn-picture td, .xattn-picture th { padding: 0 0.4em; }
+.xattn-picture .panels { display: flex; flex-wrap: wrap; gap: 0.5em 1.6em; align-items: flex-start; }
+.xattn-picture .panel { flex: 1 1 20em; min-width: 0; max-width: 29em; margin: 0; }
+.xattn-picture .panel > svg { width: 100%; display: block; overflow: visible; }
+.xattn-picture figcaption { font-weight: 600; margin: 0.2em 0; }
+.xattn-picture .rule { stroke: currentColor; stroke-opacity: 0.25; fill: none; }
+.xattn-picture svg text.strong { font-weight: 600; font-size: 14px; }
+.xattn-picture .drag { touch-action: none; cursor: grab; }
 `;
 
 /** Draw a picture into `el`, and again whenever the kernel sends other data. `draw(root, data)` fills `root`. */
@@ -106,6 +114,9 @@ function numbers({ type, shape, base64, low = 0, high = 0 }) {
   return values;
 }
 
+/** A mask, row by row, from the lengths of its runs: the first is of zeros, the second of ones, and so on. */
+const bits = (runs) => runs.flatMap((length, i) => new Array(length).fill(i % 2));
+
 /** A number of 16 bits (IEEE 754 half precision). */
 function half(bits) {
   const sign = bits & 0x8000 ? -1 : 1;
@@ -144,3 +155,33 @@ function ask(model, request, silent) {
   model.set("request", { ...request, number: Date.now() });
   model.save_changes();
 }
+
+/** Buttons of which one is pressed: [value, words] each. `settle` presses another without a call of `changed`. */
+function oneOf(label, options, value, changed) {
+  const group = h("div", { role: "group", "aria-label": label, class: "row" }, h("span", {}, label));
+  const buttons = options.map(([, words]) => h("button", { type: "button" }, words));
+  group.settle = (chosen) => {
+    buttons.forEach((button, i) => button.setAttribute("aria-pressed", String(options[i][0] === chosen)));
+  };
+  buttons.forEach((button, i) => {
+    button.addEventListener("click", () => (group.settle(options[i][0]), changed(options[i][0])));
+  });
+  group.append(...buttons);
+  group.settle(value);
+  return group;
+}
+
+/** Move a slider of `slider` without a call of its listener. */
+function settle(label, value, words) {
+  const input = label.querySelector("input");
+  input.value = value;
+  input.setAttribute("aria-valuetext", words);
+  label.querySelector("output").textContent = words;
+}
+
+/** A drawing under a heading of its own, one of several that stand side by side where there is room. */
+function panel(heading, ...drawings) {
+  return h("figure", { class: "panel" }, h("figcaption", {}, heading), ...drawings);
+}
+
+const panels = (...figures) => h("div", { class: "panels" }, ...figures);
