@@ -35,6 +35,8 @@ def has_mathematics(doctree) -> bool:
 
 def load_what_is_used(app, page, template, context, doctree) -> None:
     """KaTeX goes only to pages with mathematics."""
+    if page == "search":
+        app.add_js_file("disk.js")
     if doctree is not None and has_mathematics(doctree):
         app.add_css_file("katex/katex.min.css")
         for script in MATHEMATICS:
