@@ -205,6 +205,16 @@ def test_broken_links_and_foreign_files_are_found(tmp_path):
     ]
 
 
+def test_a_page_weighs_what_it_fetches(tmp_path):
+    page = tmp_path / "a.html"
+    page.write_text('<img src="b.png"><img src="b.png"><script src="_static/c.js"></script><a href="d.html">d</a>')
+    (tmp_path / "_static" / "pictures").mkdir(parents=True)
+    for name, size in (("b.png", 1000), ("_static/c.js", 200), ("d.html", 50)):
+        (tmp_path / name).write_bytes(b"x" * size)
+    (found,) = (each for path, each in read(tmp_path).items() if path == page)
+    assert found.own() == page.stat().st_size + 1000 and found.weight() == found.own() + 200
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [

@@ -39,7 +39,7 @@ def build(options: argparse.Namespace) -> int:
     Stage(sources, pages, modules, options.root).write()
     os.environ["MPLBACKEND"] = "agg"
     settings = ["-c", str(Path(__file__).parent), "-D", f"html_static_path={sources / '_static'}"]
-    status = sphinx(["-q", "-W", "--keep-going", "-b", "html", *settings, str(sources), str(options.out)])
+    status = sphinx(["-q", "-W", "--keep-going", "-j", "auto", "-b", "html", *settings, str(sources), str(options.out)])
     for pattern in UNUSED:
         for path in list(options.out.rglob(pattern)):
             path.unlink()

@@ -17,6 +17,7 @@ myst_dmath_double_inline = True  # a formula between lines of a paragraph, as Ju
 myst_heading_anchors = 3
 myst_heading_slug_func = "markup.slug"
 smartquotes = False
+highlight_language = "none"  # of code that does not name its language: commands
 html_math_renderer = "katex"
 
 # The reference. Shapes in signatures are short: Float[Tensor, "batch query dim"].

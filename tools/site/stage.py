@@ -91,7 +91,7 @@ class Stage:
                 self.copy(path)
                 return f"![{match['words']}]({relative(path, at)})"
             place = self.place(path)
-            if place is None:
+            if place in (None, at):
                 return match["words"] + (f" `{match['object']}`" if match["object"] else "")
             link = f"[{match['words']}]({relative(place, at)}{section(path, match['words'], anchor)})"
             if match["object"] is None:
