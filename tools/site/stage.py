@@ -23,9 +23,10 @@ CODE = r"```.*?```|`[^`\n]*`"
 WORDS = r"(?P<words>(?:[^\[\]`]|`[^`\n]*`)*)"
 OBJECT = r"(?: `(?P<object>[\w.]+)`)?"  # behind a link to a module, as in docs/equations.md
 LINK = re.compile(rf"(?P<link>!?\[{WORDS}\]\((?P<target>[^)\s]+)\)){OBJECT}|{CODE}", re.S)
-ELSEWHERE = {
+ELSEWHERE = {  # files and folders, and the pages about them
     "README.md": "index.md",
     "notebooks": "index.md",
+    "notebooks/homework/release": "docs/homework_students.md",
     "results": "docs/results.md",
     "xattn_edu": "api/index.md",
 }
@@ -56,7 +57,7 @@ class Stage:
         self.reference()
         self.put("index.md", self.front())
         for file in sorted(self.files):
-            self.put(f"files/{file}.md", f"# {file}\n\n````text\n{self.read(file)}````\n")
+            self.put(f"files/{file}.md", f"# {file}\n\n````text\n{self.read(file)}\n````\n")
 
     def put(self, name: str, contents: str | bytes) -> None:
         path = self.folder / name
@@ -136,11 +137,9 @@ class Stage:
 
     def reference(self) -> None:
         """A page for each module, and one that lists them."""
-        text = self.markdown(self.readme(REFERENCE), "README.md", "api/index.md").replace(
-            "## The library alone", "# Library"
-        )
-        tops = self.below("")
-        self.put("api/index.md", f"{text}\n## Modules\n\n{tree('', [f'api/{name}.rst' for name in tops], at='api')}")
+        text = self.markdown(self.readme(REFERENCE), "README.md", "api/index.md")
+        tops = tree("", [f"api/{name}.rst" for name in self.below("")], at="api")
+        self.put("api/index.md", text.replace("## The library alone", "# Library") + f"\n## Modules\n\n{tops}")
         for name in self.modules:
             entries = "".join(f"   {other}\n" for other in self.below(name))
             toctree = f"\n.. toctree::\n   :maxdepth: 1\n\n{entries}" if entries else ""
