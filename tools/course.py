@@ -513,6 +513,12 @@ def kept_widgets(notebook):
     return {"widgets": {WIDGETS: {"state": json.loads(text), "version_major": 2, "version_minor": 0}}}
 
 
+def site(port, rest):
+    """build the course as a site in build/site, to be read without a network"""
+    prepare()
+    return run(str(ROOT / "tools" / "site" / "build.py"), *rest)
+
+
 def lock(port, rest):
     """choose the newest versions that fit pyproject.toml and write requirements.txt"""
     if sys.version_info[:2] != OLDEST:
@@ -604,7 +610,7 @@ def help(port, rest):
 
 
 CHECKS = (test, parity, portable, fuzz, kills, gpu, benchmark)
-EVERYTHING = (lab, *CHECKS, grade, format, notebooks, lock, clean, help)
+EVERYTHING = (lab, *CHECKS, grade, format, notebooks, site, lock, clean, help)
 TARGETS = {target.__name__: target for target in EVERYTHING}
 
 

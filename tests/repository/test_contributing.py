@@ -57,7 +57,7 @@ def test_paths_exist():
 
 
 def test_names_in_the_recipes_exist():
-    assert len(re.findall(r"(?m)^### ", RECIPES)) == 7
+    assert len(re.findall(r"(?m)^### ", RECIPES)) == 8
     assert missing_names(RECIPES) == set()
 
 

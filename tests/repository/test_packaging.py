@@ -19,6 +19,8 @@ import xattn_edu
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+TEST, SITE = (ROOT / ".github" / "workflows" / f"{name}.yml" for name in ("test", "site"))
+KEPT = ("site", "slides")
 ACTIONLINT = shutil.which("actionlint", path=sysconfig.get_path("scripts"))
 
 
@@ -77,9 +79,8 @@ def test_the_pythons_that_suit_are_the_same_everywhere() -> None:
     (candidates,) = re.findall(r"for python in (.*); do", text("Makefile"))
     assert set(candidates.split()) == {"python3", "python"} | {f"python3.{minor}" for minor in minors}
     assert PROJECT["tool"]["ruff"]["target-version"] == f"py3{minors[0]}"
-    for workflow in WORKFLOWS:
-        pythons = yaml.safe_load(text(workflow))["jobs"]["test"]["strategy"]["matrix"]["python"]
-        assert pythons == [f"3.{minors[0]}", f"3.{minors[-1]}"]
+    pythons = yaml.safe_load(text(TEST))["jobs"]["test"]["strategy"]["matrix"]["python"]
+    assert pythons == [f"3.{minors[0]}", f"3.{minors[-1]}"]
 
 
 # The style before a commit
@@ -95,15 +96,24 @@ def test_pre_commit_has_the_ruff_of_make_test() -> None:
 
 
 def test_the_workflow_runs_the_readmes_command_everywhere_and_uploads_nothing() -> None:
-    (workflow,) = WORKFLOWS
-    parsed = yaml.safe_load(text(workflow))
+    parsed = yaml.safe_load(text(TEST))
     job = parsed["jobs"]["test"]
     commands = [step["run"] for step in job["steps"] if "run" in step]
     assert commands == ["make test PYTHON=python", "python tools/course.py test"]
     assert {system.split("-")[0] for system in job["strategy"]["matrix"]["os"]} == {"ubuntu", "macos", "windows"}
     assert [step["with"].get("cache") for step in job["steps"] if "setup-python" in step.get("uses", "")] == ["pip"]
     assert parsed["permissions"] == {"contents": "read"}
-    assert "timeout-minutes" in job and "upload" not in text(workflow).replace("uploads nothing", "")
+    assert "timeout-minutes" in job and "upload" not in text(TEST).replace("uploads nothing", "")
+
+
+def test_the_other_workflow_builds_site_and_slides_and_keeps_them_as_files() -> None:
+    assert sorted(WORKFLOWS) == sorted([TEST, SITE])
+    parsed = yaml.safe_load(text(SITE))
+    steps = parsed["jobs"]["site"]["steps"]
+    assert [step["run"] for step in steps if "run" in step] == [f"make {name} PYTHON=python" for name in KEPT]
+    kept = [step["with"] for step in steps if "upload-artifact" in step.get("uses", "")]
+    assert [(each["name"], each["path"]) for each in kept] == [(name, f"build/{name}") for name in KEPT]
+    assert parsed["permissions"] == {"contents": "read"} and "timeout-minutes" in parsed["jobs"]["site"]
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
@@ -120,9 +130,8 @@ def test_actionlint_finds_nothing(workflow: Path) -> None:
     ],
 )
 def test_actionlint_finds_a_slip(tmp_path: Path, right: str, wrong: str, complaint: str) -> None:
-    (workflow,) = WORKFLOWS
     slip = tmp_path / "test.yml"
-    slip.write_text(text(workflow).replace(right, wrong), encoding="utf-8")
+    slip.write_text(text(TEST).replace(right, wrong), encoding="utf-8")
     assert complaint in lint(slip)
 
 
