@@ -12,7 +12,7 @@ $(error No Python 3.11 to 3.14 found: install one (3.12, say) or name yours, as 
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test parity portable format notebooks lock benchmark fuzz gpu kills clean
+.PHONY: help lab test parity portable format notebooks slides lock benchmark fuzz gpu kills clean
 
-help lab test parity portable format notebooks lock benchmark fuzz gpu kills clean:
+help lab test parity portable format notebooks slides lock benchmark fuzz gpu kills clean:
 	@$(PYTHON) tools/course.py $@ $(if $(PORT),--port $(PORT)) $(ARGS)

@@ -444,6 +444,12 @@ def notebooks(port, rest):
     return 0
 
 
+def slides(port, rest):
+    """make slides of the lessons, in build/slides (ARGS=03 for one, ARGS=seminar, ARGS=--check looks at each slide)"""
+    prepare()
+    return run(str(ROOT / "tools" / "slides.py"), *rest)
+
+
 def lock(port, rest):
     """choose the newest versions that fit pyproject.toml and write requirements.txt"""
     if sys.version_info[:2] != OLDEST:
@@ -529,7 +535,7 @@ def help(port, rest):
 
 
 CHECKS = (test, parity, portable, fuzz, kills, gpu, benchmark)
-EVERYTHING = (lab, *CHECKS, format, notebooks, lock, clean, help)
+EVERYTHING = (lab, *CHECKS, format, notebooks, slides, lock, clean, help)
 TARGETS = {target.__name__: target for target in EVERYTHING}
 
 
