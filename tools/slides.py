@@ -22,17 +22,17 @@ from slides_parts.lesson import MARKDOWN, Slide, SlideError, faults, plain, read
 ROOT = Path(__file__).resolve().parents[1]
 PARTS, VENDOR = ROOT / "tools" / "slides_parts", ROOT / "tools" / "vendor"
 BUILD = ROOT / "build" / "slides"
+SEMINAR = ROOT / "docs" / "seminar.md"  # which sections treat which page
 
 
 def seminar() -> list[tuple[str, list[Slide]]]:
-    """The pages of the seminar (docs/seminar.md), each with the slides of the sections that treat it."""
+    """The pages of the seminar, each with the slides of the sections that treat it; a slide comes once in a part."""
     lessons = {path.stem[:2]: path for path in notebooks()}
-    pages, read_already, shown = [], {}, set()
-    for line in (ROOT / "docs" / "seminar.md").read_text(encoding="utf-8").splitlines():
-        if not (match := re.match(r"\| ([^|]+) \| [^|]+ \| (\[\d.*) \|$", line)):
-            continue
+    pages: list[tuple[str, list[Slide]]] = []
+    read_already: dict[str, list[Slide]] = {}
+    for page, sections in re.findall(r"(?m)^\| ([^|]+) \| [^|]+ \| (\[\d.*) \|$", SEMINAR.read_text(encoding="utf-8")):
         slides: list[Slide] = []
-        for section in re.findall(r"\[(\d+\.\d+)\]", match[2]):
+        for section in re.findall(r"\[(\d+\.\d+)\]", sections):
             lesson = section.split(".")[0].zfill(2)
             if lesson not in read_already:
                 read_already[lesson] = read(lessons[lesson], BUILD / "figures" if BUILD.exists() else None)
@@ -40,10 +40,13 @@ def seminar() -> list[tuple[str, list[Slide]]]:
             if not of_section:
                 raise SlideError(f"docs/seminar.md: section {section} has no slide; give its first cell the type slide")
             slides += [slide for slide in of_section if slide.seminar] or of_section[:1]
-        slides = [slide for slide in slides if id(slide) not in shown] or slides[:1]  # once, where that is possible
-        shown |= {id(slide) for slide in slides}
-        pages.append((match[1], slides))
+        before = {id(slide) for other, shown in pages if part_of(other) == part_of(page) for slide in shown}
+        pages.append((page, [slide for slide in slides if id(slide) not in before] or slides[:1]))
     return pages
+
+
+def part_of(page: str) -> str:
+    return page.split(":")[0]
 
 
 def notebooks() -> list[Path]:
@@ -86,12 +89,12 @@ def lesson_deck(path: Path) -> tuple[str, str]:
 def seminar_deck() -> tuple[str, str]:
     """The seminar in its order: a front slide for each part, then one column a page."""
     pages = seminar()
-    parts = list(dict.fromkeys(page.split(":")[0] for page, _ in pages))
+    parts = list(dict.fromkeys(part_of(page) for page, _ in pages))
     subtitle = "<p>The seminar of 2022, page by page, with the slides of the course</p>"
     columns = [[front("Cross Attention Module", subtitle, [])]]
     for part in parts:
-        of_part = [(page.partition(": ")[2], slides) for page, slides in pages if page.split(":")[0] == part]
-        inside = parts[1:] if part == "Outline" else [page for page, _ in of_part if page]
+        of_part = [(page.partition(": ")[2], slides) for page, slides in pages if part_of(page) == part]
+        inside = parts[1:] if part == "Outline" else [page[0].upper() + page[1:] for page, _ in of_part if page]
         columns.append([front(part, MARKDOWN.render("\n".join(f"* {entry}" for entry in inside)), [])])
         for page, slides in of_part:
             label = ": ".join(filter(None, (part, page)))

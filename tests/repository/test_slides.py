@@ -180,6 +180,10 @@ x = 1
             ("code", "```python"),
         ]
 
+    def test_sentences_in_italics_stay_in_italics(self):
+        assert cells.sentences("*First one. Second one?*") == ["*First one.*", "*Second one?*"]
+        assert cells.sentences("*One* word. *Two* words.") == ["*One* word.", "*Two* words."]
+
     def test_nothing_is_lost_and_nothing_comes_twice(self):
         units = cells.units_of(self.TEXT)
         chosen = cells.choose(units, ["equation", "No (it", "item"])

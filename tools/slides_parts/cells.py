@@ -47,6 +47,8 @@ def _parts(block: str) -> list[tuple[str, str]]:
 
 def sentences(paragraph: str) -> list[str]:
     """A paragraph's sentences; mathematics and code are never cut."""
+    if match := re.fullmatch(r"\*([^*]+)\*", paragraph.strip()):  # in italics as a whole, so each sentence is
+        return [f"*{sentence}*" for sentence in sentences(match[1])]
     kept: list[str] = []
 
     def keep(match):

@@ -155,7 +155,7 @@ def _show_code(slide: Slide, cell: dict, source: str, show: list[str] | None, fi
 
 def _size(lines: list[str]) -> int:
     """The size of letters, as large as the longest line and the number of lines allow; longer lines are wrapped."""
-    return round(max(15, min(26, 1120 / (0.605 * max(map(len, lines))), 330 / len(lines))))
+    return int(max(15, min(26, 1120 / (0.605 * max(map(len, lines))), 330 / len(lines))))
 
 
 def _picture(data: str, path: Path | None, number: int, title: str) -> str:
