@@ -109,9 +109,10 @@ class TestKindsOfCells:
         assert 'alt="A lesson"' in slide.shown[1] and "plot()" not in slide.shown[1]
 
     def test_of_a_picture_that_answers_the_stored_one_is_shown(self, read):
-        view = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "Widget()"}
+        view = {lesson.WIDGET: {"model_id": "1"}, "text/plain": "Widget()"}
         (slide,) = read(TITLE, code("play()", "-", [picture(**view)]))
         assert "<img" in slide.shown[1] and "Widget" not in slide.shown[1]
+        assert 'href="../site/notebooks/01_lesson.html"' in slide.shown[1]
 
 
 class TestErrors:

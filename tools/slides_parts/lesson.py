@@ -17,6 +17,7 @@ from slides_parts import cells
 
 TYPES = ("slide", "subslide", "fragment", "-", "notes", "skip")
 LINES = 10  # of code, at most
+WIDGET = "application/vnd.jupyter.widget-view+json"  # a picture that answers, beside its PNG
 PRINTED = 20  # lines of what code printed, at most
 WORDS = 45  # on a slide, at most, besides code, tables and displayed equations
 SLIDES = range(15, 41)  # of a lesson
@@ -150,6 +151,9 @@ def _show_code(slide: Slide, cell: dict, source: str, show: list[str] | None, fi
     if not shown:
         advice = f"no picture, nothing printed and more than {LINES} lines of code; run it with `make notebooks`"
         raise SlideError(f"{where}: nothing of this cell can be shown: {advice}, or choose another cell")
+    if any(WIDGET in output.get("data", {}) for output in outputs):
+        page = f"../site/notebooks/{where.split('.ipynb')[0]}.html"
+        shown.append(f'<p class="live"><a href="{page}">This picture answers on the lesson\'s page</a></p>')
     return "".join(shown)
 
 
