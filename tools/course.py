@@ -444,12 +444,6 @@ def notebooks(port, rest):
     return 0
 
 
-def slides(port, rest):
-    """make slides of the lessons, in build/slides (ARGS=03 for one, ARGS=seminar, ARGS=--check looks at each slide)"""
-    prepare()
-    return run(str(ROOT / "tools" / "slides.py"), *rest)
-
-
 def lock(port, rest):
     """choose the newest versions that fit pyproject.toml and write requirements.txt"""
     if sys.version_info[:2] != OLDEST:
@@ -487,6 +481,12 @@ def kept():
     import tomllib  # which the Pythons that this file must only be readable for do not have
 
     return tomllib.loads(PROJECT.read_text(encoding="utf-8"))["tool"]["course"]["keep"]
+
+
+def slides(port, rest):
+    """make slides of the lessons, in build/slides (ARGS=03 for one, ARGS=seminar, ARGS=--check looks at each slide)"""
+    prepare()
+    return run(str(ROOT / "tools" / "slides.py"), *rest)
 
 
 def benchmark(port, rest):
