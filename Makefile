@@ -13,7 +13,7 @@ $(error No Python 3.11 to 3.14 found: install one (3.12, say) or name yours, as 
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test parity portable format notebooks site lock benchmark fuzz gpu kills grade clean
+.PHONY: help lab test parity portable format notebooks site slides lock benchmark fuzz gpu kills grade clean
 
-help lab test parity portable format notebooks site lock benchmark fuzz gpu kills grade clean:
+help lab test parity portable format notebooks site slides lock benchmark fuzz gpu kills grade clean:
 	@$(PYTHON) tools/course.py $@ $(if $(PORT),--port $(PORT)) $(ARGS)

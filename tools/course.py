@@ -558,6 +558,12 @@ def kept():
     return tomllib.loads(PROJECT.read_text(encoding="utf-8"))["tool"]["course"]["keep"]
 
 
+def slides(port, rest):
+    """make slides of the lessons, in build/slides (ARGS=03 for one, ARGS=seminar, ARGS=--check looks at each slide)"""
+    prepare()
+    return run(str(ROOT / "tools" / "slides.py"), *rest)
+
+
 def benchmark(port, rest):
     """measure attention, decoding, grading, scenes, LAVT and CrossViT (beside timm's if `make parity` was run)"""
     prepare()
@@ -610,7 +616,7 @@ def help(port, rest):
 
 
 CHECKS = (test, parity, portable, fuzz, kills, gpu, benchmark)
-EVERYTHING = (lab, *CHECKS, grade, format, notebooks, site, lock, clean, help)
+EVERYTHING = (lab, *CHECKS, grade, format, notebooks, site, slides, lock, clean, help)
 TARGETS = {target.__name__: target for target in EVERYTHING}
 
 
