@@ -312,14 +312,13 @@ def _pruned_block(answer: Guarded, seed: int) -> str:
         tokens = torch.randn(batch, 1 + patches, width, dtype=torch.double)
         with torch.no_grad():
             expected = _pruned(tokens, block, keep)
-            mistakes = _pruning_mistakes(tokens, block, keep)
         names = "attention", "kept", "tokens"
         given = list(several(answer(tokens, block, keep), names))
         given[1] = torch.as_tensor(given[1]) if isinstance(given[1], list) else given[1]
         if isinstance(given[1], Tensor) and given[1].is_floating_point():
             raise Wrong(f"kept holds numbers of patches, whole numbers, given {given[1].dtype}")
         where = f"{patches} patches, keep {keep}, {heads} heads"
-        compare_steps(given, dict(zip(names, expected)), where, mistakes)
+        compare_steps(given, dict(zip(names, expected)), where, partial(_pruning_mistakes, tokens, block, keep))
     return "right: what the class token attends to stays"
 
 
@@ -346,6 +345,7 @@ def _taken(tokens: Tensor, kept: Tensor, first: int = 1) -> Tensor:
     return torch.cat([tokens[:, :1], tokens.gather(1, index)], dim=1)
 
 
+@torch.no_grad()
 def _pruning_mistakes(tokens: Tensor, block: Any, keep: int) -> dict[str, Any]:
     pruned = partial(_pruned, tokens, block, keep)
     right = pruned()
