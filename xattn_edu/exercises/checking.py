@@ -128,7 +128,8 @@ def _compare_arrays(given: Any, expected: Any, where: str, causes: Mapping[str, 
     elif not isinstance(given, kind := type(expected)):
         raise Wrong(f"{where}: expected a {kind.__name__}, given a {type(given).__name__}")
     if tuple(given.shape) != tuple(expected.shape):
-        raise Wrong(f"{where}: expected shape {tuple(expected.shape)}, given {tuple(given.shape)}")
+        shapes = f"expected shape {tuple(expected.shape)}, given {tuple(given.shape)}"
+        raise Wrong(f"{where}: {shapes}. {cause}" if (cause := known_cause(given, causes)) else f"{where}: {shapes}")
     if str(expected.dtype).endswith("bool") and not str(given.dtype).endswith("bool"):
         raise Wrong(f"{where}: a mask is made of True and False, given {given.dtype}: compare instead of computing")
     if not close(given, expected):

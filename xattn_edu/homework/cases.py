@@ -1,7 +1,7 @@
 """What the checks of the graded sets share: sizes from a seed, and answers of several steps."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,32 +19,44 @@ def different_sizes(seed: int, count: int, low: int = 2, high: int = 9) -> list[
 
 
 def compare_steps(
-    given: Any, expected: Mapping[str, Any], where: str, mistakes: Mapping[str, Sequence[Any] | None]
+    given: Any, expected: Mapping[str, Any], where: str, mistakes: Callable[[], Mapping[str, Sequence[Any]]]
 ) -> None:
     """Raise Wrong unless `given` holds the steps of `expected`, in their order; name the first step that differs.
 
-    `mistakes` maps an explanation to all steps as the mistake makes them. A mistake that explains all steps is named
-    first. A step of None, or None for all, means that this case does not show the mistake there.
+    `mistakes` makes, if one is needed, a map of explanations to all steps as the mistake makes them. A mistake that
+    explains all steps is named first. A step of None means that this case does not show the mistake there.
     """
     parts, right = several(given, list(expected)), list(expected.values())
-    shown = {cause: steps for cause, steps in mistakes.items() if steps is not None}
-    for cause, steps in shown.items():
-        if all(map(_alike, parts, steps)) and not all(map(close, steps, right)):
-            raise Wrong(f"{where}: {cause}")
     for number, (name, step) in enumerate(expected.items()):
-        compare_named(parts[number], step, f"{name}, {where}", {cause: steps[number] for cause, steps in shown.items()})
+        if words := _difference(parts[number], step, f"{name}, {where}"):
+            known = mistakes()
+            for cause, steps in known.items():
+                if all(map(_alike, parts, steps)) and not all(map(close, steps, right)):
+                    raise Wrong(f"{where}: {cause}")
+            raise Wrong(_named(words, parts[number], step, {cause: steps[number] for cause, steps in known.items()}))
 
 
 def compare_named(given: Any, expected: Any, where: str, causes: Mapping[str, Any]) -> None:
     """`compare`, which also names mistakes that give nan, another shape, or one number for an array."""
+    if words := _difference(given, expected, where):
+        raise Wrong(_named(words, given, expected, causes))
+
+
+def _difference(given: Any, expected: Any, where: str) -> str:
+    """What differs, in words; empty if nothing does."""
     if isinstance(given, np.generic | int | float) and isinstance(expected, ndarray):
         given = np.asarray(given)
     try:
         compare(given, expected, where)
     except Wrong as wrong:
-        visible = {cause: result for cause, result in causes.items() if result is not None}
-        found = (c for c, result in visible.items() if _alike(given, result) and not close(result, expected))
-        raise Wrong(f"{str(wrong).rstrip('.')}. {next(found, '')}".rstrip()) from None
+        return str(wrong)
+    return ""
+
+
+def _named(words: str, given: Any, expected: Any, causes: Mapping[str, Any]) -> str:
+    """The words, and the first cause that gives the same result and another than the right one."""
+    found = (cause for cause, result in causes.items() if _alike(given, result) and not close(result, expected))
+    return f"{words.rstrip('.')}. {next(found, '')}".rstrip()
 
 
 def _alike(given: Any, result: Any) -> bool:

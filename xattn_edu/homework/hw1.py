@@ -1,5 +1,6 @@
 """Checks of the first graded set: attention and its gradient in NumPy."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -36,7 +37,7 @@ def _padded_attention(answer: Guarded, seed: int) -> str:
         expected = _attended(scores, real[:, None], value)
         where = f"{n} queries, {m} keys of width {d}, lengths {lengths.tolist()}"
         given = answer(query.copy(), far.copy(), value.copy(), lengths.copy())
-        mistakes = _padding_mistakes(query, far, value, real)
+        mistakes = functools.partial(_padding_mistakes, query, far, value, real)
         compare_steps(given, dict(zip(("scores", "weights", "output"), expected)), where, mistakes)
     return "right: padding gets no weight, and a row without keys gives zeros"
 
@@ -51,7 +52,7 @@ def _padding_mistakes(query: ndarray, key: ndarray, value: ndarray, real: ndarra
     d, (_, n, _), m = query.shape[-1], query.shape, key.shape[1]
     raw, lengths, mask = query @ key.swapaxes(1, 2), real.sum(axis=1), real[:, None]
     scores = raw / d**0.5
-    plain, empty = softmax(scores), ~real.any(axis=1)[:, None, None]
+    plain, empty = softmax(scores), (lengths == 0)[:, None, None]
     right = softmax(scores, np.broadcast_to(mask, scores.shape))
     with np.errstate(invalid="ignore"):
         afterwards = plain * mask
@@ -120,7 +121,7 @@ def _merged(answer: Guarded, seed: int) -> str:
     names = ("output", "lse")
     given = answer(output1.copy(), lse1.copy(), output2.copy(), lse2.copy())
     expected = dict(zip(names, _with_total(scores, value)))
-    mistakes = _merging_mistakes(output1, lse1, output2, lse2)
+    mistakes = functools.partial(_merging_mistakes, output1, lse1, output2, lse2)
     compare_steps(given, expected, f"{n} queries, memories of {m1} and {m2} keys", mistakes)
     for kind, shift1, shift2 in (
         ("scores around 1000", 1000.0, 1001.0),
@@ -145,7 +146,9 @@ def _merged_far(answer: Guarded, kind: str, output1: ndarray, lse1: ndarray, out
     one_for_all = np.exp(lse1 - max(lse1.max(), lse2.max())), np.exp(lse2 - max(lse1.max(), lse2.max()))
     with np.errstate(invalid="ignore", divide="ignore"):
         lost = np.nan_to_num(_mixed(output1, output2, one_for_all[0] / sum(one_for_all)))
-    compare_steps(given, expected, kind, {"Subtract from each row its own larger one, not one for all.": (lost, lse)})
+    compare_steps(
+        given, expected, kind, lambda: {"Subtract from each row its own larger one, not one for all.": (lost, lse)}
+    )
 
 
 def _with_total(scores: ndarray, value: ndarray) -> Steps:
@@ -209,7 +212,7 @@ def _temperature_gradient(answer: Guarded, seed: int) -> str:
     for temperature in (0.55 + 0.1 * (seed % 4), 3.0):
         given = answer(grad_output.copy(), query.copy(), key.copy(), value.copy(), temperature)
         expected = dict(zip(names, _by_temperature(grad_output, query, key, value, temperature)))
-        mistakes = _temperature_mistakes(grad_output, query, key, value, temperature)
+        mistakes = functools.partial(_temperature_mistakes, grad_output, query, key, value, temperature)
         compare_steps(given, expected, f"{n} queries, {m} keys, temperature {temperature:.4g}", mistakes)
     return "right, all three, at two temperatures"
 
@@ -244,7 +247,7 @@ def _temperature_mistakes(
 ) -> dict[str, tuple[Any, ...]]:
     arrays, raw, root = (grad_output, query, key, value), query @ key.T, query.shape[-1] ** 0.5
     grad_weights, grad_scores, right = _by_temperature(*arrays, temperature)
-    through = [
+    through: list[tuple[str, dict[str, Any]]] = [
         ("In softmax's backward pass the weighted average over the row must be subtracted.", {"average": "none"}),
         ("The average over the row is weighted: sum w * grad_weights.", {"average": "plain"}),
         ("The average is the sum of w * grad_weights: the weights add up to 1.", {"average": "weighted mean"}),
@@ -288,7 +291,7 @@ def _self_attention_gradients(answer: Guarded, seed: int) -> str:
     matrices = [draw(width, size) / width**0.5 for size in (d, d, c)]
     names = ("grad_tokens", "grad_w_query", "grad_w_key", "grad_w_value")
     expected = dict(zip(names, _to_tokens(grad_output, tokens, matrices)))
-    mistakes = _token_mistakes(grad_output, tokens, matrices)
+    mistakes = functools.partial(_token_mistakes, grad_output, tokens, matrices)
     where = f"batch {batch}, {n} tokens of width {width}, queries of width {d}, values of width {c}"
     compare_steps(answer(grad_output.copy(), tokens.copy(), *(w.copy() for w in matrices)), expected, where, mistakes)
     return "right: three paths lead back to a token, and every token of the batch to a matrix"
@@ -374,7 +377,10 @@ def _mended_backward(answer: Guarded, seed: int) -> str:
     mask[:, :, 0] |= ~mask.any(axis=-1)  # each query attends to one key at least
     names = ("weights", "grad_scores", "grad_query", "grad_key", "grad_value")
     expected = dict(zip(names, _backward(*arrays, mask)))
-    mistakes = {cause: _backward(*arrays, mask, **settings) for cause, settings in FAULTS.items()}
+
+    def mistakes() -> dict[str, Steps]:
+        return {cause: _backward(*arrays, mask, **settings) for cause, settings in FAULTS.items()}
+
     where = f"batch {batch}, {n} queries, {m} keys, widths {d} and {c}"
     compare_steps(answer(*(array.copy() for array in arrays), mask.copy()), expected, where, mistakes)
     return "right: all four faults are mended"

@@ -7,6 +7,7 @@ import numpy as np
 from numpy import ndarray
 
 from xattn_edu.homework.mistakes.hw1 import (
+    Answer,
     counted,
     divided_again,
     heated_gradients,
@@ -178,45 +179,46 @@ def _effective_with_epsilon(scores: ndarray) -> Any:
     return np.exp(-np.sum(weights * np.log(weights + 1e-12), axis=-1))
 
 
+RIGHT: dict[str, dict[str, Answer]] = {
+    "padded_attention": {
+        "by loops": _padded_by_loops,
+        "by einsum, a large negative score": _padded_by_einsum,
+        "by the library": _padded_by_library,
+        "-inf, empty rows set to zero": padded,
+    },
+    "merged": {
+        "by a sigmoid": _merge_by_sigmoid,
+        "by a softmax of two": _merge_by_softmax,
+        "row by row": _merge_by_rows,
+        "by logaddexp": merge,
+    },
+    "temperature_gradient": {
+        "row by row with the Jacobian": _temperature_by_rows,
+        "by the divided scores": _temperature_by_scores,
+        "the last by differences": _temperature_by_differences,
+        "in matrices": heated_gradients,
+    },
+    "self_attention_gradients": {
+        "by the library, tokens in one axis": _tokens_by_library,
+        "row by row of the batch": _tokens_row_by_row,
+        "by tensordot": _tokens_by_tensordot,
+        "all by hand": traced_gradients,
+    },
+    "mended_backward": {
+        "by the library": _mended_by_library,
+        "-inf": _mended_with_infinity,
+        "divided again": _mended_by_renormalising,
+        "by the library's softmax": mended,
+    },
+    "effective_keys": {
+        "by log-sum-exp": _effective_by_logsumexp,
+        "by powers": _effective_by_power,
+        "in bits": _effective_in_bits,
+        "with a small number in the logarithm": _effective_with_epsilon,
+    },
+}
 DIFFERENT = tuple(
     Different(f"hw1.{exercise}", name, answer)
-    for exercise, answers in {
-        "padded_attention": {
-            "by loops": _padded_by_loops,
-            "by einsum, a large negative score": _padded_by_einsum,
-            "by the library": _padded_by_library,
-            "-inf, empty rows set to zero": padded,
-        },
-        "merged": {
-            "by a sigmoid": _merge_by_sigmoid,
-            "by a softmax of two": _merge_by_softmax,
-            "row by row": _merge_by_rows,
-            "by logaddexp": merge,
-        },
-        "temperature_gradient": {
-            "row by row with the Jacobian": _temperature_by_rows,
-            "by the divided scores": _temperature_by_scores,
-            "the last by differences": _temperature_by_differences,
-            "in matrices": heated_gradients,
-        },
-        "self_attention_gradients": {
-            "by the library, tokens in one axis": _tokens_by_library,
-            "row by row of the batch": _tokens_row_by_row,
-            "by tensordot": _tokens_by_tensordot,
-            "all by hand": traced_gradients,
-        },
-        "mended_backward": {
-            "by the library": _mended_by_library,
-            "-inf": _mended_with_infinity,
-            "divided again": _mended_by_renormalising,
-            "by the library's softmax": mended,
-        },
-        "effective_keys": {
-            "by log-sum-exp": _effective_by_logsumexp,
-            "by powers": _effective_by_power,
-            "in bits": _effective_in_bits,
-            "with a small number in the logarithm": _effective_with_epsilon,
-        },
-    }.items()
+    for exercise, answers in RIGHT.items()
     for name, answer in answers.items()
 )
