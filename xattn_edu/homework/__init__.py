@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from xattn_edu.exercises.checking import show
-from xattn_edu.homework import hw1, hw2
+from xattn_edu.homework import hw1, hw2, hw5
 from xattn_edu.homework.exercise import Exercise
 from xattn_edu.shapes import check_choice
 
@@ -13,6 +13,7 @@ __all__ = ["SETS", "Exercise", "check"]
 SETS: Mapping[str, Mapping[str, Exercise]] = {
     "hw1": hw1.EXERCISES,
     "hw2": hw2.EXERCISES,
+    "hw5": hw5.EXERCISES,
 }
 
 
