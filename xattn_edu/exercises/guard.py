@@ -96,7 +96,7 @@ class Guarded:
         return result if as_given else _converted(result, torch.float32, torch.float64)
 
     def learns(self) -> None:
-        """Raise Wrong if no gradient reached a weight that the answer was given, in the calls since this was last asked."""
+        """Raise Wrong if no gradient reached a weight that a call was given, for the calls since the last time."""
         # Here and not in each call, because a check may count what a call computes.
         calls = list(self.calls)
         self.calls.clear()  # a second case must not go backward through the graphs of the first: they are freed
