@@ -117,9 +117,8 @@ def test_an_answer_through_which_no_gradient_flows_is_refused_at_the_end(answer,
             guarded.learns()
 
 
-def test_an_answer_can_be_checked_in_several_cases_one_after_another():
-    """As grading does it, with one guard."""
-    guarded = Guarded(lambda x, layer: layer(x).tanh())
+def test_each_case_is_looked_at_for_itself():
+    guarded = Guarded(lambda x, layer: layer(x).exp())
     for _ in range(2):
         guarded(torch.ones(1, 2), nn.Linear(2, 2))
         guarded.learns()
