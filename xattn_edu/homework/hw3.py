@@ -382,28 +382,12 @@ def _taken(tokens: Tensor, kept: Tensor, first: int = 1) -> Tensor:
     return torch.cat([tokens[:, :1], tokens.gather(1, index)], dim=1)
 
 
-@torch.no_grad()
-def _pruning_mistakes(tokens: Tensor, block: Any, keep: int) -> dict[str, Any]:
-    pruned = partial(_pruned, tokens, block, keep)
-    right = pruned()
-    attention, kept, _ = right
-    unnormed = block.attention(tokens, return_weights=True)
-    by_weight = attention.topk(keep).indices
-    z = tokens + block.attention(block.norm1(tokens))
-    left = _taken(z, kept)
-    before = _taken(tokens, kept)
-    first_pruned = before + block.attention(block.norm1(before))
-    whole = z + block.mlp(block.norm2(z))
-    fused = left.clone()
-    gone = torch.ones(attention.shape, dtype=torch.bool).scatter(1, kept, False)
-    rest = (attention * gone)[..., None] * z[:, 1:]
-    fused = torch.cat([left, rest.sum(dim=1, keepdim=True)], dim=1)
+def _attention_mistakes(tokens: Tensor, block: Any, keep: int) -> dict[str, Any]:
+    """Mistakes in what the class token attends to."""
+    pruned, normed = partial(_pruned, tokens, block, keep), F.layer_norm(tokens, tokens.shape[-1:], eps=1e-6)
+    unnormed, plain = (block.attention(x, return_weights=True)[1].mean(dim=1)[:, 0, 1:] for x in (tokens, normed))
     return {
-        "Attention runs on LN(z), the tokens after block.norm1.": (
-            unnormed[1].mean(dim=1)[:, 0, 1:],
-            None,
-            None,
-        ),
+        "Attention runs on LN(z), the tokens after block.norm1.": (unnormed, None, None),
         "The class token's row: what it attends *to*. This is its column: who attends to it.": pruned(
             pool=lambda weights: weights.mean(dim=1)[:, 1:, 0]
         ),
@@ -416,13 +400,27 @@ def _pruning_mistakes(tokens: Tensor, block: Any, keep: int) -> dict[str, Any]:
         "The mean over all queries was taken; here it is the class token's row alone.": pruned(
             pool=lambda weights: weights.mean(dim=(1, 2))[:, 1:]
         ),
-        "The first norm is block.norm1, with its own weight and bias.": (
-            block.attention(F.layer_norm(tokens, tokens.shape[-1:], eps=1e-6), return_weights=True)[1].mean(dim=1)[
-                :, 0, 1:
-            ],
-            None,
-            None,
-        ),
+        "The first norm is block.norm1, with its own weight and bias.": (plain, None, None),
+    }
+
+
+# Long because it is a list of mistakes, one after the other.
+@torch.no_grad()
+def _pruning_mistakes(tokens: Tensor, block: Any, keep: int) -> dict[str, Any]:
+    pruned = partial(_pruned, tokens, block, keep)
+    right = pruned()
+    attention, kept, _ = right
+    by_weight = attention.topk(keep).indices
+    z = tokens + block.attention(block.norm1(tokens))
+    left = _taken(z, kept)
+    before = _taken(tokens, kept)
+    first_pruned = before + block.attention(block.norm1(before))
+    whole = z + block.mlp(block.norm2(z))
+    fused = left.clone()
+    gone = torch.ones(attention.shape, dtype=torch.bool).scatter(1, kept, False)
+    rest = (attention * gone)[..., None] * z[:, 1:]
+    fused = torch.cat([left, rest.sum(dim=1, keepdim=True)], dim=1)
+    return _attention_mistakes(tokens, block, keep) | {
         "The weights stay as they are: without the class token's they need not sum to one.": (
             attention / attention.sum(dim=-1, keepdim=True),
             kept,

@@ -65,6 +65,7 @@ def _behind(class_token: Tensor, patches: Tensor) -> Tensor:
     return torch.cat([class_token.expand(len(patches), 1, -1), patches], dim=1)
 
 
+# Long because it is a list of mistakes, one after the other.
 def _embedding_mistakes(images: Tensor, small: Branch, large: Branch) -> dict[str, tuple[Any, Any]]:
     def both(tokens: Callable[[Tensor, Branch], Any]) -> tuple[Any, Any]:
         return tokens(images, small), tokens(images, large)
@@ -302,6 +303,7 @@ def _summed(attention: Any, mean: Tensor) -> Tensor:
     return attention.output(values.flatten(1) + attention.value.bias)[:, None]
 
 
+# Long because it is a list of mistakes, one after the other.
 def _folded_mistakes(
     class_token: Tensor, patches: Tensor, layer: Any, query: Tensor, weights: Tensor, mean: Tensor, token: Tensor
 ) -> dict[str, dict[str, Any]]:

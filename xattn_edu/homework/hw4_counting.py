@@ -102,6 +102,7 @@ def _parameter_mistakes(name: str, widths: Pair, patches: Pair) -> dict[str, Any
     return found
 
 
+# Long because it is a list of mistakes, one after the other.
 def _mac_mistakes(name: str, widths: Pair, patches: Pair) -> dict[str, Any]:
     (s, l), (n_s, n_l), right = widths, patches, _costs(name, widths, patches)[1]
     sides = (s, 1 + n_s), (l, 1 + n_l)
