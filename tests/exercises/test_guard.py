@@ -117,6 +117,13 @@ def test_an_answer_through_which_no_gradient_flows_is_refused_at_the_end(answer,
             guarded.learns()
 
 
+def test_each_case_is_looked_at_for_itself():
+    guarded = Guarded(lambda x, layer: layer(x).exp())
+    for _ in range(2):
+        guarded(torch.ones(1, 2), nn.Linear(2, 2))
+        guarded.learns()
+
+
 def test_a_check_in_a_cell_without_gradients_is_the_same():
     with torch.no_grad():
         guarded = Guarded(lambda x, layer: layer(x))
@@ -167,6 +174,14 @@ class Misspelt(nn.Module):
 def test_a_stub_is_not_attempted(answer):
     with pytest.raises(NotAttempted):
         Guarded(answer)(3)
+
+
+def test_a_stub_in_another_cell_is_not_attempted():
+    """An answer may call the answer to another exercise."""
+    cell = {}
+    exec(compile("def helper(x):\n    raise NotImplementedError  # your code", "<another cell>", "exec"), cell)
+    with pytest.raises(NotAttempted):
+        Guarded(lambda x: cell["helper"](x))(3)
 
 
 def test_an_error_of_torch_that_is_not_implemented_is_an_error():

@@ -29,18 +29,29 @@ from xattn_edu.homework.exercise import Exercise
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="the limits are Linux's")]
 
 
-def graded(course, submissions, assignment=ASSIGNMENT, workers=1):
-    hand_in(course, submissions)
-    return {record.student: record for record, _ in grade(course, assignment, workers)}
+@pytest.fixture(scope="module")
+def start():
+    with forkserver.ForkServer() as server:
+        yield server.copy
+
+
+@pytest.fixture
+def graded(start):
+    def run(course, submissions, assignment=ASSIGNMENT, start=start):
+        hand_in(course, submissions)
+        return {record.student: record for record, _ in grade(course, assignment, 1, start)}
+
+    return run
 
 
 @pytest.fixture(scope="module")
-def the_class(tmp_path_factory):
+def the_class(tmp_path_factory, start):
     """All cases graded as one class, two at a time, by a lecturer whose environment has a secret."""
     course = tmp_path_factory.mktemp("course")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SECRET_OF_THE_LECTURER", "1")
-        return graded(course, {f"이름 {case}": notebook for case, (notebook, *_) in CASES.items()}, workers=2)
+        hand_in(course, {f"이름 {case}": notebook for case, (notebook, *_) in CASES.items()})
+        return {record.student: record for record, _ in grade(course, ASSIGNMENT, 2, start)}
 
 
 def runs(number):
@@ -88,44 +99,41 @@ def test_no_process_outlives_its_notebook(case, the_class):
     assert numbers
 
 
-def test_a_new_process_does_as_a_copy_does(tmp_path, monkeypatch):
+def test_a_new_process_does_as_a_copy_does(tmp_path, graded):
     """As on systems without the server."""
-    monkeypatch.setattr(forkserver.ForkServer, "copy", lambda self, folder: forkserver.new(folder))
-    record = graded(tmp_path, {"a": submission("import os\nos._exit(0)")})["a"]
+    record = graded(tmp_path, {"a": submission("import os\nos._exit(0)")}, start=forkserver.new)["a"]
     assert record.points == 7 and "ended by itself" in words(record) and record.confined
 
 
-def test_a_server_that_ends_is_no_students_fault(tmp_path):
-    hand_in(tmp_path, {"a": submission()})
-    with forkserver.ForkServer() as server, pytest.MonkeyPatch.context() as patch:
+def test_a_server_that_ends_is_no_students_fault(tmp_path, graded):
+    with forkserver.ForkServer() as server:
         server._server.kill()
         server._server.wait()
-        patch.setattr(forkserver, "ForkServer", lambda: server)
         with pytest.raises(ChildProcessError, match="give the same command again"):
-            list(grade(tmp_path, ASSIGNMENT, 1))
+            graded(tmp_path, {"a": submission()}, start=server.copy)
     assert not (tmp_path / "graded").exists()
 
 
-def test_an_interrupted_run_goes_on_and_a_change_is_graded_anew(tmp_path):
+def test_an_interrupted_run_goes_on_and_a_change_is_graded_anew(tmp_path, graded, start):
     hand_in(tmp_path, {"a": submission(), "b": submission("return x"), "c": sheets.released(SOURCE)})
-    first = grade(tmp_path, ASSIGNMENT, 1)
+    first = grade(tmp_path, ASSIGNMENT, 1, start)
     assert next(first)[0].points == 10
     first.close()  # as an interruption does
     assert not (tmp_path / "graded" / "a" / "c.json").exists()  # the second may have been begun
     path = tmp_path / "graded" / "a" / "a.json"
     stored, record = path.stat().st_mtime_ns, load(path)
-    found = {record.student: (record.points, before) for record, before in grade(tmp_path, ASSIGNMENT, 2)}
+    found = {record.student: (record.points, before) for record, before in grade(tmp_path, ASSIGNMENT, 2, start)}
     assert found["a"] == (10, True) and found["b"][0] == 7 and found["c"] == (0, False)
     assert path.stat().st_mtime_ns == stored and load(path) == record
     again = graded(tmp_path, {"b": submission()})
     assert [again[student].points for student in "abc"] == [10, 10, 0]
     other = replace(ASSIGNMENT, exercises=EXERCISES | {"double": replace(EXERCISES["double"], points=4)})
-    assert [before for _, before in grade(tmp_path, other, 2)] == [False] * 3
+    assert [before for _, before in grade(tmp_path, other, 2, start)] == [False] * 3
     hidden = hidden_seeds(tmp_path, "a")
     assert len(hidden) == 2 and hidden == hidden_seeds(tmp_path, "a") and 0 not in hidden
 
 
-def test_written_answers_are_kept_for_a_person(tmp_path):
+def test_written_answers_are_kept_for_a_person(tmp_path, graded):
     written = changed(submission(), "why", "Because of the gate.")
     assert graded(tmp_path, {"a": written})["a"].written == {"why": "Because of the gate."}
 
@@ -188,7 +196,7 @@ def check_leaking(given, seed):
 
 
 @pytest.mark.parametrize(("check", "found"), [(check_searching, False), (check_leaking, True)])
-def test_no_hidden_seed_is_in_reach_of_a_student(tmp_path, check, found):
+def test_no_hidden_seed_is_in_reach_of_a_student(tmp_path, check, found, graded):
     """The second check hands its seed over, to show that it would be found."""
     (tmp_path / "hidden").mkdir()
     (tmp_path / "hidden" / "a.json").write_text(json.dumps([SEED]))
@@ -199,7 +207,7 @@ def test_no_hidden_seed_is_in_reach_of_a_student(tmp_path, check, found):
     assert record.outcomes["double"].hidden == found
 
 
-def test_feedback_shows_nothing_of_a_hidden_case(tmp_path):
+def test_feedback_shows_nothing_of_a_hidden_case(tmp_path, graded):
     """A function writes down what it is given, keeps it, and raises it in an error when it is next called.
 
     The other function returns what the first has kept.

@@ -96,9 +96,11 @@ class Guarded:
         return result if as_given else _converted(result, torch.float32, torch.float64)
 
     def learns(self) -> None:
-        """Raise Wrong if a gradient did not reach all weights that the answer was given, in one of the calls."""
+        """Raise Wrong if no gradient reached a weight that a call was given, for the calls since the last time."""
         # Here and not in each call, because a check may count what a call computes.
-        if unreached := set().union(*(_unreached(*call) for call in self.calls)):
+        calls = list(self.calls)
+        self.calls.clear()  # a second case must not go backward through the graphs of the first: they are freed
+        if unreached := set().union(*(_unreached(*call) for call in calls)):
             raise Wrong(
                 f"the numbers are right, but no gradient reaches {', '.join(sorted(unreached))}, so it cannot be "
                 "trained: is something detached, or computed under torch.no_grad()?"

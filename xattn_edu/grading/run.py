@@ -53,16 +53,19 @@ def students_of(folder: Path, name: str) -> list[Path]:
     return students
 
 
-def grade(folder: Path, assignment: Assignment, workers: int | None = None) -> Iterator[tuple[Graded, bool]]:
+def grade(
+    folder: Path, assignment: Assignment, workers: int | None = None, start: Start | None = None
+) -> Iterator[tuple[Graded, bool]]:
     """Grade every submission in the lecturer's `folder`; yield each record, and whether it was stored before.
 
-    Raises FileNotFoundError before any work if nothing was handed in, ValueError if stored seeds are none.
+    `workers` is the number of students at a time, by default that of the cores; `start` is as in Sandbox. Raises
+    FileNotFoundError before any work if nothing was handed in, ValueError if stored seeds are none.
     """
     students, seeds = students_of(folder, assignment.name), hidden_seeds(folder, assignment.name)
     with contextlib.ExitStack() as stack:
-        start: Start = forkserver.new
-        if sys.platform == "linux":
-            start = stack.enter_context(forkserver.ForkServer()).copy
+        if start is None:
+            linux = sys.platform == "linux"
+            start = stack.enter_context(forkserver.ForkServer()).copy if linux else forkserver.new
         pool = stack.enter_context(ThreadPoolExecutor(workers or os.cpu_count()))
         jobs = [pool.submit(_graded, folder, student, assignment, seeds, start) for student in students]
         try:

@@ -74,6 +74,16 @@ def _mosaic_mistakes(images: Tensor, patch: int, order: Tensor) -> dict[str, Ten
         "Which patch comes before which pixel: (row p), not (p row).": rearrange(
             pieces, "b (row column) c p q -> b c (p row) (q column)", row=rows
         ),
+        "The order was read from its end.": _assembled(images, patch, order.flip(0)),
+        "The patches are mirrored, left for right.": _assembled(images, patch, order)
+        .view(*images.shape[:3], columns, patch)
+        .flip(-1)
+        .flatten(3),
+        "The patches are mirrored, upside down.": _assembled(images, patch, order)
+        .view(*images.shape[:2], rows, patch, -1)
+        .flip(3)
+        .view(images.shape),
+        "The first channel stands for all.": _assembled(images, patch, order)[:, :1].expand_as(images),
         "The order was used twice.": _assembled(images, patch, order[order]),
         "Give the image, (batch, channel, height, width), not its patches.": flat,
         "Every image of the batch is the first one.": _assembled(images, patch, order)[:1].expand_as(images),
@@ -118,6 +128,13 @@ def _product_mistakes(down: Tensor, right: Tensor, width: int) -> dict[str, Tens
     quarter = width // 4
     angles = [x[:, None] * 10000.0 ** -(torch.arange(quarter).double() / quarter) for x in (down, right)]
     of_sines = angles[0].sin().sum(-1)[:, None] + angles[1].sin().sum(-1)[None]
+    slow = [
+        (x[:, None] * 10000.0 ** -(torch.arange(quarter).double() / width)).cos().sum(dim=-1) for x in (down, right)
+    ]
+    later = [
+        (x[:, None] * 10000.0 ** -(torch.arange(1, quarter + 1).double() / quarter)).cos().sum(-1)
+        for x in (down, right)
+    ]
     both = [angle.sin().sum(-1) + angle.cos().sum(-1) for angle in angles]
     steps = 10000.0 ** -(torch.arange(quarter).double() / max(quarter - 1, 1))
     to_the_end = [(x[:, None] * steps).cos().sum(dim=-1) for x in (down, right)]
@@ -129,9 +146,8 @@ def _product_mistakes(down: Tensor, right: Tensor, width: int) -> dict[str, Tens
         "There are width/4 frequencies for the rows and for the columns, not width.": _products(
             down, right, width, pairs=width
         ),
-        "The frequencies are 10000^(-i/(width/4)), i from 0: the divisor is not width.": sum(
-            (x[:, None] * 10000.0 ** -(torch.arange(quarter).double() / width)).cos().sum(-1).view(shape)
-            for x, shape in ((down, (-1, 1)), (right, (1, -1)))
+        "The frequencies are 10000^(-i/(width/4)), i from 0: the divisor is not width.": (
+            slow[0][:, None] + slow[1][None]
         ),
         "The frequencies are 10000^(-i/(width/4)): the last one is above 1/10000.": (
             to_the_end[0][:, None] + to_the_end[1][None]
@@ -139,6 +155,12 @@ def _product_mistakes(down: Tensor, right: Tensor, width: int) -> dict[str, Tens
         "sin a sin b + cos a cos b is the cosine of the difference, not its sine.": of_sines,
         "One pair of sine and cosine gives one cosine of the difference: no sine is left.": (
             both[0][:, None] + both[1][None]
+        ),
+        "The base is 10000.": _products(down, right, width, base=1000.0),
+        "The exponent is -i/n: frequencies fall from 1.": _products(down, right, width, base=1 / 10000.0),
+        "i counts from 0: the first frequency is 1.": later[0][:, None] + later[1][None],
+        "The offset in rows and the offset in columns count each for itself, not the distance of the places.": (
+            2 * _waves(down[:, None].hypot(right[None]).flatten(), width).view(expected.shape)
         ),
         "Rows and columns are different channels: their sums are added, not multiplied.": (
             _waves(down, width)[:, None] * _waves(right, width)[None]
@@ -164,7 +186,7 @@ def _product_mistakes(down: Tensor, right: Tensor, width: int) -> dict[str, Tens
 _FAULTS = {
     "kept": "gradients are not set to zero, so they add up from step to step",
     "probabilities": "cross_entropy is given probabilities, and takes logits",
-    "unclipped": "gradients are clipped after the step, where it has no effect",
+    "unclipped": "gradients are not clipped, or only after the step, where it has no effect",
     "late": "the rate of a step is set after it, so each rate comes one step late",
 }
 Sizes = tuple[int, int, int, int, int, int]
@@ -213,6 +235,7 @@ def _trained(
     seed: int = 0,
     loss_of: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
     after: bool = False,
+    clip_by: Callable[[Any, float], Any] = nn.utils.clip_grad_norm_,
 ) -> tuple[Tensor, Tensor]:
     """Losses (step,) and logits (image, class); `faults` are some of `_FAULTS`."""
     image, patch, width, depth, heads, classes = sizes
@@ -229,14 +252,20 @@ def _trained(
         if "kept" not in faults:
             optimizer.zero_grad()
         loss.backward()
+        if "emptied" in faults:
+            optimizer.zero_grad()
         if "unclipped" not in faults:
-            nn.utils.clip_grad_norm_(model.parameters(), clip)
+            clip_by(model.parameters(), clip)
         optimizer.step()
         losses.append(loss_of(model(images[batch]), labels[batch]) if after else loss)
         if "unclipped" in faults and "kept" in faults:
             nn.utils.clip_grad_norm_(model.parameters(), clip)  # without zero_grad it does have an effect
     with torch.no_grad():
         return torch.stack(losses).detach(), model(images)
+
+
+def _clip_values(parameters: Any, clip: float) -> None:
+    nn.utils.clip_grad_value_(parameters, clip)
 
 
 def _of_torch(kind: Any) -> Callable[[nn.Module, float, float], Any]:
@@ -264,6 +293,14 @@ def _training_mistakes(*case: Any) -> dict[str, Callable[[], tuple[Tensor, Tenso
         return run
 
     return {name: left[name] for name in list(left)[: len(_FAULTS)]} | {
+        "The length of the gradient is clipped, not each of its numbers.": partial(trained, clip_by=_clip_values),
+        "The gradients are set to zero after backward, so the step has none.": partial(trained, faults=("emptied",)),
+        "The rates are used from the last to the first.": partial(
+            _trained, images, labels, batches, rates[::-1], clip, sizes
+        ),
+        "Each step has its own rate: here all have the last one.": partial(
+            _trained, images, labels, batches, [rates[-1]] * len(rates), clip, sizes
+        ),
         "Weight decay is 0.05, not 0.01.": partial(trained, decay=0.01),
         "Weight decay is 0.05; here there is none.": partial(trained, decay=0.0),
         "adamw decays matrices alone; torch's own AdamW decays all that it is given.": partial(
@@ -312,14 +349,13 @@ def _pruned_block(answer: Guarded, seed: int) -> str:
         tokens = torch.randn(batch, 1 + patches, width, dtype=torch.double)
         with torch.no_grad():
             expected = _pruned(tokens, block, keep)
-            mistakes = _pruning_mistakes(tokens, block, keep)
         names = "attention", "kept", "tokens"
         given = list(several(answer(tokens, block, keep), names))
         given[1] = torch.as_tensor(given[1]) if isinstance(given[1], list) else given[1]
         if isinstance(given[1], Tensor) and given[1].is_floating_point():
             raise Wrong(f"kept holds numbers of patches, whole numbers, given {given[1].dtype}")
         where = f"{patches} patches, keep {keep}, {heads} heads"
-        compare_steps(given, dict(zip(names, expected)), where, mistakes)
+        compare_steps(given, dict(zip(names, expected)), where, partial(_pruning_mistakes, tokens, block, keep))
     return "right: what the class token attends to stays"
 
 
@@ -346,27 +382,12 @@ def _taken(tokens: Tensor, kept: Tensor, first: int = 1) -> Tensor:
     return torch.cat([tokens[:, :1], tokens.gather(1, index)], dim=1)
 
 
-def _pruning_mistakes(tokens: Tensor, block: Any, keep: int) -> dict[str, Any]:
-    pruned = partial(_pruned, tokens, block, keep)
-    right = pruned()
-    attention, kept, _ = right
-    unnormed = block.attention(tokens, return_weights=True)
-    by_weight = attention.topk(keep).indices
-    z = tokens + block.attention(block.norm1(tokens))
-    left = _taken(z, kept)
-    before = _taken(tokens, kept)
-    first_pruned = before + block.attention(block.norm1(before))
-    whole = z + block.mlp(block.norm2(z))
-    fused = left.clone()
-    gone = torch.ones(attention.shape, dtype=torch.bool).scatter(1, kept, False)
-    rest = (attention * gone)[..., None] * z[:, 1:]
-    fused = torch.cat([left, rest.sum(dim=1, keepdim=True)], dim=1)
+def _attention_mistakes(tokens: Tensor, block: Any, keep: int) -> dict[str, Any]:
+    """Mistakes in what the class token attends to."""
+    pruned, normed = partial(_pruned, tokens, block, keep), F.layer_norm(tokens, tokens.shape[-1:], eps=1e-6)
+    unnormed, plain = (block.attention(x, return_weights=True)[1].mean(dim=1)[:, 0, 1:] for x in (tokens, normed))
     return {
-        "Attention runs on LN(z), the tokens after block.norm1.": (
-            unnormed[1].mean(dim=1)[:, 0, 1:],
-            None,
-            None,
-        ),
+        "Attention runs on LN(z), the tokens after block.norm1.": (unnormed, None, None),
         "The class token's row: what it attends *to*. This is its column: who attends to it.": pruned(
             pool=lambda weights: weights.mean(dim=1)[:, 1:, 0]
         ),
@@ -379,6 +400,27 @@ def _pruning_mistakes(tokens: Tensor, block: Any, keep: int) -> dict[str, Any]:
         "The mean over all queries was taken; here it is the class token's row alone.": pruned(
             pool=lambda weights: weights.mean(dim=(1, 2))[:, 1:]
         ),
+        "The first norm is block.norm1, with its own weight and bias.": (plain, None, None),
+    }
+
+
+# Long because it is a list of mistakes, one after the other.
+@torch.no_grad()
+def _pruning_mistakes(tokens: Tensor, block: Any, keep: int) -> dict[str, Any]:
+    pruned = partial(_pruned, tokens, block, keep)
+    right = pruned()
+    attention, kept, _ = right
+    by_weight = attention.topk(keep).indices
+    z = tokens + block.attention(block.norm1(tokens))
+    left = _taken(z, kept)
+    before = _taken(tokens, kept)
+    first_pruned = before + block.attention(block.norm1(before))
+    whole = z + block.mlp(block.norm2(z))
+    fused = left.clone()
+    gone = torch.ones(attention.shape, dtype=torch.bool).scatter(1, kept, False)
+    rest = (attention * gone)[..., None] * z[:, 1:]
+    fused = torch.cat([left, rest.sum(dim=1, keepdim=True)], dim=1)
+    return _attention_mistakes(tokens, block, keep) | {
         "The weights stay as they are: without the class token's they need not sum to one.": (
             attention / attention.sum(dim=-1, keepdim=True),
             kept,
@@ -386,6 +428,16 @@ def _pruning_mistakes(tokens: Tensor, block: Any, keep: int) -> dict[str, Any]:
         ),
         "Kept are the patches with the *largest* weights.": pruned(
             pick=lambda x, keep: x.topk(keep, largest=False).indices.sort().values
+        ),
+        "Kept patches come in ascending order of their numbers.": (
+            attention,
+            kept.flip(1),
+            _with_mlp(block, _taken(z, kept.flip(1))),
+        ),
+        "The class token goes through the attention, too: its z' is z plus the attention's output.": (
+            attention,
+            kept,
+            _with_mlp(block, torch.cat([tokens[:, :1], left[:, 1:]], dim=1)),
         ),
         "Kept patches come in the order of their numbers, not of their weights.": (
             attention,

@@ -3,7 +3,7 @@
 import math
 import random
 from collections.abc import Callable, Iterable
-from statistics import NormalDist
+from statistics import NormalDist, median
 from typing import Any
 
 from xattn_edu.exercises.checking import close, compare, two
@@ -77,6 +77,12 @@ def _mac_mistakes(sizes: tuple[int, int, int, int], width: int) -> dict[str, int
         "The patch embedding is missing.": right - embedding,
         "An image has three channels: a patch is 3 p^2 numbers.": right - embedding * 2 // 3,
         "A patch has p^2 pixels, not p.": right - embedding + embedding // patch,
+        "The products run over T tokens, with the class token: 2 T^2 d.": (
+            blocks(tokens) - depth * 2 * (tokens**2 - patches**2) * d + rest
+        ),
+        "There is one patch embedding, not one in each block.": right + (depth - 1) * embedding,
+        "The head has a weight for each class.": right - classes * d + d,
+        "There is one head, not one in each block.": right + (depth - 1) * classes * d,
         "The head is missing.": right - classes * d,
         "The patch embedding and the head are missing.": blocks(tokens),
         "The head reads the class token alone.": right + classes * d * patches,
@@ -113,6 +119,8 @@ def verdict(answer: Guarded, seed: int) -> str:
             rules = [_word_mistakes(found, margin) for found, (*_, margin) in zip(intervals, cases)]
             cause = next((rule for rule in rules[0] if [words[rule] for words in rules] == given), "")
             where = f"{_described(*case)}: the interval is {found.low:.4g} to {found.high:.4g}"
+            if mine not in ("same", "better", "worse", "open"):
+                cause = 'The word is "same", "better", "worse" or "open".'
             raise Wrong(f"word, {where}: expected {right!r}, given {mine!r}. {cause}".rstrip())
     return "right: paired by seed, and one of four words"
 
@@ -120,11 +128,12 @@ def verdict(answer: Guarded, seed: int) -> str:
 # The true lead, the leads' spread, the margin and the runs. Not 4 runs: there sqrt(n) is n/2.
 _SETTINGS = (
     (2.0, 0.3, 1.0, 5),
+    (0.9, 2.0, 1.0, 3),
     (-2.5, 0.5, 1.0, 6),
     (0.0, 0.1, 1.0, 6),
     (0.6, 0.05, 1.0, 5),
     (-0.5, 0.05, 1.0, 7),
-    (0.9, 2.0, 1.0, 3),
+    (0.0, 0.65, 1.0, 6),
     (0.85, 0.3, 1.0, 5),
     (1.3, 0.4, 1.0, 7),
     (0.0, 0.6, 0.3, 6),
@@ -197,6 +206,11 @@ def _verdict_mistakes(ours: Scores, theirs: Scores, margin: float) -> dict[str, 
             _word(pythagoras.low, pythagoras.high, margin),
         ),
         "A seed that only one model has is left out, not counted with 0.": _judged(missing, margin),
+        "A lead has a sign: below 0 it is theirs.": _judged([abs(x) for x in leads], margin),
+        "The mean of the leads, not their median.": (median(leads), found.half, "open"),
+        "Leads are points, not a share of theirs.": _judged(
+            [100 * lead / theirs[number] for lead, number in zip(leads, sorted(ours.keys() & theirs.keys()))], margin
+        ),
         "Leads are ours minus theirs.": _judged([-x for x in leads], margin),
         "Student's t, not 1.96: a few runs know their spread badly.": _judged(
             leads, margin, _with_factor(lambda n: normal / math.sqrt(n))
@@ -216,6 +230,9 @@ def _verdict_mistakes(ours: Scores, theirs: Scores, margin: float) -> dict[str, 
         ),
         "half is half of the interval's width.": (found.mean, 2 * found.half, _word(found.low, found.high, margin)),
         "The level is 95 %, not 90 %.": _judged(leads, margin, lambda x: mean_interval(x, 0.90)),
+        "The level is 95 %, not 97.5 %: mean_interval takes both sides into account.": _judged(
+            leads, margin, lambda x: mean_interval(x, 0.975)
+        ),
         "The level is 95 %, not 99 %.": _judged(leads, margin, lambda x: mean_interval(x, 0.99)),
         "Degrees of freedom are n - 1.": _judged(
             leads, margin, lambda x: Interval(found.mean, found.half / t * student_t(0.95, n))
@@ -236,6 +253,10 @@ def _word_mistakes(found: Interval, margin: float) -> dict[str, str]:
         ),
         'It is the whole interval that must lie within the margin for "same", not the mean.': (
             "same" if abs(mean) < margin else _word(low, high, margin)
+        ),
+        'For "same" both ends must lie within the margin.': "same" if high < margin else _word(low, high, margin),
+        'For "same" both ends must lie within the margin; here the lower one alone was compared.': (
+            "same" if -margin < low else _word(low, high, margin)
         ),
         'Better is above 0; the margin is for "same" alone.': (
             "better"

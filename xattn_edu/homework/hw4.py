@@ -65,6 +65,7 @@ def _behind(class_token: Tensor, patches: Tensor) -> Tensor:
     return torch.cat([class_token.expand(len(patches), 1, -1), patches], dim=1)
 
 
+# Long because it is a list of mistakes, one after the other.
 def _embedding_mistakes(images: Tensor, small: Branch, large: Branch) -> dict[str, tuple[Any, Any]]:
     def both(tokens: Callable[[Tensor, Branch], Any]) -> tuple[Any, Any]:
         return tokens(images, small), tokens(images, large)
@@ -87,7 +88,15 @@ def _embedding_mistakes(images: Tensor, small: Branch, large: Branch) -> dict[st
         lambda x, b: _tokens(F.interpolate(x, b[0], mode="bicubic").clamp(x.min().item(), x.max().item()), b)
     )
     return {
+        "Both are the tokens of S.": (right[0], right[0]),
+        "Both are the tokens of L.": (right[1], right[1]),
         "They come in the order S, L.": right[::-1],
+        "Every image of the batch has the patches of the first.": tuple(
+            torch.cat([x[:, :1], x[:1, 1:].expand(len(x), -1, -1)], dim=1) for x in right
+        ),
+        "The bias belongs to the patches; here the class token alone has it.": tuple(
+            torch.cat([x[:, :1] + b[3], x[:, 1:] - b[3]], dim=1) for b, x in zip(branches, right)
+        ),
         "Bicubic, not bilinear.": both(lambda x, b: _tokens(x, b, mode="bilinear")),
         "Bicubic, not nearest.": both(lambda x, b: _tokens(x, b, mode="nearest")),
         "Bicubic, not the mean over an area.": both(lambda x, b: _tokens(x, b, mode="area")),
@@ -124,7 +133,7 @@ def _embedding_mistakes(images: Tensor, small: Branch, large: Branch) -> dict[st
 
 _FAULTS = {
     "restart": "in every encoder L runs the blocks of the first",
-    "unfused": "after the last encoder there is no fusion",
+    "unfused": "the fusion after the last encoder is missing",
     "averaged": "the classifiers read the mean of all tokens",
     "probabilities": "probabilities are averaged, not logits",
 }
@@ -136,7 +145,7 @@ def _mended_logits(answer: Guarded, seed: int) -> str:
     encoders, depths = ((3, (2, 1)), (2, (1, 3)), (2, (3, 1)))[seed % 3]
     torch.manual_seed(seed)
     widths, heads = draw.choice(((8, 12), (12, 8), (6, 16))), (2, 4)
-    sizes = {"encoders": encoders, "classes": draw.choice((5, 7)), "channels": 1}
+    sizes: dict[str, Any] = {"encoders": encoders, "classes": draw.choice((5, 7)), "channels": 1}
     model = CrossViT((8, 6), (2, 3), widths, depths, heads, mlp_ratio=2, **sizes)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -169,15 +178,17 @@ def _logits(
 ) -> Tensor:
     """The mean of both classifiers' logits with some of `_FAULTS`; `read` is a branch's classifier on its tokens."""
     tokens = [branch.embed(view) for branch, view in zip(model.branches, views)]
-    for k, fusion in enumerate(model.fusions):
+    for k, own in enumerate(model.fusions):
+        fusion = model.fusions[0] if "first fusion" in faults else own
         if fuse_first:
             tokens = list(fusion(*tokens)[:2])
         for number, (branch, depth) in enumerate(zip(model.branches, model.depths)):
-            first = 0 if number and "restart" in faults else k * depth
+            first = 0 if ("restart" if number else "restart of S") in faults else k * depth
             for block in branch.blocks[first : first + depth]:
                 tokens[number] = block(tokens[number])[0]
         if not fuse_first and not (k == len(model.fusions) - 1 and "unfused" in faults):
-            tokens = list(fusion(*tokens)[:2])
+            fused = fusion(*tokens)
+            tokens = [x if f"{name} kept" in faults else y for name, x, y in zip("SL", tokens, fused)]
     if "averaged" in faults:
         tokens = [x.mean(dim=1, keepdim=True) for x in tokens]
     logits = [read(branch, x) for branch, x in zip(model.branches, tokens)]
@@ -217,6 +228,11 @@ def _logit_mistakes(images: Tensor, large_images: Tensor, model: CrossViT) -> di
         "The classifiers read the mean of the patches, not the class token.": patches,
         "The classifiers read the mean of all normalised tokens, not the class token.": mean_of_normed,
         "The classifiers read the last token, not the first.": last,
+        "In every encoder S runs the blocks of the first.": logits("restart of S"),
+        "Each encoder has its own fusion: here all have the first one.": logits("first fusion"),
+        "The fusion changes S's tokens, too: here they stay.": logits("S kept"),
+        "The fusion changes L's tokens, too: here they stay.": logits("L kept"),
+        "Logits are averaged, not their log_softmax.": of(lambda x: x.log_softmax(dim=-1).mean(dim=1)),
         "In each encoder the blocks come before the fusion.": logits(fuse_first=True),
         "The branches are never fused.": lambda: _without_fusions(views, model),
     }
@@ -288,6 +304,7 @@ def _summed(attention: Any, mean: Tensor) -> Tensor:
     return attention.output(values.flatten(1) + attention.value.bias)[:, None]
 
 
+# Long because it is a list of mistakes, one after the other.
 def _folded_mistakes(
     class_token: Tensor, patches: Tensor, layer: Any, query: Tensor, weights: Tensor, mean: Tensor, token: Tensor
 ) -> dict[str, dict[str, Any]]:
@@ -312,6 +329,12 @@ def _folded_mistakes(
         "A head is a run of neighbouring channels: split C into (head, dim), in this order.": torch.einsum(
             "bhd,hdc->bhc", interleaved, _by_head(attention.key.weight, attention.heads)
         ),
+        "The weights of the query stand in for those of the keys.": torch.einsum(
+            "bhd,hdc->bhc", q, _by_head(attention.query.weight, attention.heads)
+        ),
+        "A head is a run of neighbouring rows of W_k: split C into (head, dim), in this order.": torch.einsum(
+            "bhd,dhc->bhc", q, attention.key.weight.unflatten(0, (dim, attention.heads))
+        ),
         "The weights of the values stand in for those of the keys.": torch.einsum(
             "bhd,hdc->bhc", q, _by_head(attention.value.weight, attention.heads)
         ),
@@ -322,6 +345,7 @@ def _folded_mistakes(
     }
     scores = query @ context.mT
     of_weights = {
+        "Scores are divided by sqrt(C/h), not multiplied.": _weights(query, context, 1 / dim),
         "The division by sqrt(C/h) is missing.": _weights(query, context, 1),
         "d is the width of a head, C/h, not C.": _weights(query, context, attention.width),
         "The division is by sqrt(C/h), not by C/h.": _weights(query, context, dim**2),
@@ -427,6 +451,10 @@ def _step(patches: Pair, step: str, fault: str = "") -> Tensor:
         table[:large, :large] = table[large:, large:] = True
         if fault == "one branch":
             table[:] = True
+        elif fault == "blocks of S":
+            table[large:] = torch.eye(len(table), dtype=torch.bool)[large:]
+        elif fault == "blocks of L":
+            table[:large] = torch.eye(len(table), dtype=torch.bool)[:large]
         elif fault == "class token alone":
             table[1:large] = torch.eye(len(table), dtype=torch.bool)[1:large]
             table[large + 1 :] = torch.eye(len(table), dtype=torch.bool)[large + 1 :]
@@ -440,12 +468,18 @@ def _step(patches: Pair, step: str, fault: str = "") -> Tensor:
         if fault == "patches summed":
             table[0, large:] = table[large, :large] = True
         elif fault == "one way":
-            table[large, 0], table[0, large] = True, False
+            table[0, large] = False
+        elif fault == "other way":
+            table[large, 0] = False
         elif fault == "exchanged":
             table[0, 0] = table[large, large] = False
     else:
         table[0, large + 1 :] = table[large, 1:large] = True
-        if fault == "class token as key":
+        if fault == "S alone":
+            table[large, 1:large] = False
+        elif fault == "L alone":
+            table[0, large + 1 :] = False
+        elif fault == "class token as key":
             table[0, large] = table[large, 0] = True
         elif fault == "no self":
             table[0, 0] = table[large, large] = False
@@ -462,9 +496,14 @@ def _step(patches: Pair, step: str, fault: str = "") -> Tensor:
 _REACH_FAULTS = {
     "one branch": "A block belongs to one branch: its tokens attend to tokens of this branch alone.",
     "class token alone": "In a block every token attends to every token of its branch, patches, too.",
+    "blocks of S": "Blocks run in both branches; here in S alone.",
+    "blocks of L": "Blocks run in both branches; here in L alone.",
+    "S alone": "Cross-attention has two directions: L's class token attends to S's patches, too.",
+    "L alone": "Cross-attention has two directions: S's class token attends to L's patches, too.",
     "across alone": "In all-attention a token attends to tokens of its own branch, too.",
     "patches summed": "The class-token fusion reads class tokens only, no patches.",
-    "one way": "The class-token fusion gives the sum to both branches.",
+    "one way": "The class-token fusion gives the sum to both branches; S's class token has not got it.",
+    "other way": "The class-token fusion gives the sum to both branches; L's class token has not got it.",
     "exchanged": "The sum of the class tokens holds each branch's own class token, too.",
     "class token as key": "In cross-attention the other branch's class token is no key.",
     "no self": "In cross-attention the new class token depends on the old one, too: it is the query and a key.",
@@ -501,7 +540,7 @@ EXERCISES: dict[str, Exercise] = {
     "two_scale_tokens": Exercise(_two_scale_tokens, "two_scale_tokens", 14, 1, 20, "07, 7.2"),
     "mended_logits": Exercise(_mended_logits, "mended_logits", 20, 2, 25, "07, 7.8"),
     "folded_fusion": Exercise(_folded_fusion, "folded_fusion", 22, 3, 35, "07, 7.7"),
-    "reach": Exercise(_reach, "reach", 16, 2, 25, "07, 7.3"),
-    "fusion_costs": Exercise(fusion_costs, "fusion_costs", 16, 3, 30, "08, 8.5"),
+    "reach": Exercise(_reach, "reach", 14, 2, 25, "07, 7.3"),
+    "fusion_costs": Exercise(fusion_costs, "fusion_costs", 16, 3, 40, "08, 8.5"),
     "convention": Exercise(convention, "convention", 4, 1, 10, "09, 9.1"),
 }

@@ -94,12 +94,15 @@ def _parameter_mistakes(name: str, widths: Pair, patches: Pair) -> dict[str, Any
             "f and g stand in both directions.": right - _projection(s, l) - _projection(l, s),
             "A fusion has two directions: this is the one that works in S's width.": one_side[s],
             "A fusion has two directions: this is the one that works in L's width.": one_side[l],
+            "Each direction has an attention of its own: S's width is missing.": right - 2 * s - 4 * (s * s + s),
+            "Each direction has an attention of its own: L's width is missing.": right - 2 * l - 4 * (l * l + l),
         }
     if name == "pairwise":
         found["The same two P serve class tokens and patches."] = 2 * right
     return found
 
 
+# Long because it is a list of mistakes, one after the other.
 def _mac_mistakes(name: str, widths: Pair, patches: Pair) -> dict[str, Any]:
     (s, l), (n_s, n_l), right = widths, patches, _costs(name, widths, patches)[1]
     sides = (s, 1 + n_s), (l, 1 + n_l)
@@ -134,6 +137,12 @@ def _mac_mistakes(name: str, widths: Pair, patches: Pair) -> dict[str, Any]:
             "The maps back, g, are missing (or those there, f).": right - maps // 2,
             "f_l and g_l are maps, too: P(L to L).": right - 2 * (1 + n_l) * l * l,
             "There is no feed-forward network in a fusion.": right + 8 * tokens * l * l,
+            "All tokens are queries here, not one: query and output are projected for each.": (
+                right - 2 * (tokens - 1) * l * l
+            ),
+            "The attention runs in L's width, not in S's.": right
+            - 2 * tokens**2 * (l - s)
+            - 4 * tokens * (l * l - s * s),
             "The class tokens are tokens, too.": 2 * n_s * s * l
             + 2 * n_l * l * l
             + 4 * (n_s + n_l) * l * l
@@ -154,6 +163,7 @@ def _mac_mistakes(name: str, widths: Pair, patches: Pair) -> dict[str, Any]:
                 right + sum(2 * (t - 1) * d * d + 2 * t * (t - 1) * d for d, t in sides)
             ),
             "The projections of the query and of the output are missing.": right - sum(2 * d * d for d, _ in sides),
+            "In the products the class token is a key, too: 1 + patches of them.": right - 2 * (s + l),
             "f and g are missing.": right - 4 * s * l,
             "f and g stand in both directions.": right - 2 * s * l,
             "There are two products: q k^T and A v.": right - sum(t * d for d, t in sides),
@@ -181,6 +191,12 @@ def convention(answer: Guarded, seed: int) -> str:
     rounded = [_convention_of(*case, lambda x, n: f"{x:.{n}f}") for case in cases]
     causes = {
         "Round, do not cut off the digits behind.": [_convention_of(*case, _cut_off) for case in cases],
+        "Round to the nearest, not up.": [
+            _convention_of(*case, lambda x, n: f"{math.ceil(x * 10**n) / 10**n:.{n}f}") for case in cases
+        ],
+        "A million is 10^6, not 2^20.": [
+            _convention_of(*case, lambda x, n: f"{x * 1e6 / 2**20:.{n}f}") for case in cases
+        ],
         "Compare what is printed: a count fits if it rounds to it, not if it is near it.": [
             _nearly(*case, 0.1) for case in cases
         ],

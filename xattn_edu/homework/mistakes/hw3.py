@@ -351,7 +351,7 @@ def _clipped_by_hand(images: Any, labels: Any, batches: Any, rates: Any, clip: A
         log = model(images[batch]).log_softmax(dim=1)
         loss = -log[torch.arange(len(batch)), labels[batch]].mean()
         gradients = torch.autograd.grad(loss, parameters)
-        length = torch.sqrt(sum(g.pow(2).sum() for g in gradients))
+        length = torch.stack([g.pow(2).sum() for g in gradients]).sum().sqrt()
         for parameter, gradient in zip(parameters, gradients):
             parameter.grad = gradient * min(1.0, clip / (length.item() + 1e-6))
         optimizer.step()
@@ -455,7 +455,7 @@ MISTAKES: tuple[Mistake, ...] = (
     _drops("nothing dropped", "All tokens are still there", drop=False),
     _loop("fault 1 left", "still in it: gradients are not set to zero, so they add up from step to step.", zero=False),
     _loop("fault 2 left", "still in it: cross_entropy is given probabilities, and takes logits.", probabilities=True),
-    _loop("fault 3 left", "still in it: gradients are clipped after the step, where it has", clipped="after"),
+    _loop("fault 3 left", "still in it: gradients are not clipped, or only after", clipped="after"),
     _loop("fault 4 left", "still in it: the rate of a step is set after it", late=True),
     _loop("faults 1 and 2 left", "from step to step; and this: cross_entropy", zero=False, probabilities=True),
     _loop("no decay", "here there is none", decay=0.0),

@@ -87,7 +87,7 @@ def _by_bisection(image: Any, patch: Any, depth: Any, classes: Any, multiple: An
 
 def _with_numpy(image: Any, patch: Any, depth: Any, classes: Any, multiple: Any, budget: Any) -> Any:
     widths = np.arange(0, 4000, multiple, dtype=np.int64)
-    costs = _macs(image, patch, depth, classes, widths)
+    costs: Any = _macs(image, patch, depth, classes, widths)
     best = np.flatnonzero(np.asarray(costs) <= budget)[-1]
     return widths[best], costs[best]
 

@@ -240,13 +240,15 @@ def _head_by_head(class_token: Any, patches: Any, layer: Any) -> Any:
     a, f = layer.attentions[0], layer.project(class_token)
     x = layer.norms[0](torch.cat([f, patches], dim=1))
     dim = a.width // a.heads
-    query, queries, rows, means, sums = a.query(x[:, 0]), [], [], [], []
+    query = a.query(x[:, 0])
+    queries, rows, means, sums = (list[Tensor]() for _ in range(4))
     for h in range(a.heads):
         part = slice(h * dim, (h + 1) * dim)
         u = query[:, part] @ a.key.weight[part]
         row = torch.softmax((x @ u[:, :, None])[..., 0] / math.sqrt(dim), dim=1)
         mean = (row[:, :, None] * x).sum(dim=1)
-        queries.append(u), rows.append(row), means.append(mean), sums.append(mean @ a.value.weight[part].T)
+        for found, part_of in ((queries, u), (rows, row), (means, mean), (sums, mean @ a.value.weight[part].T)):
+            found.append(part_of)
     y = f + a.output(torch.cat(sums, dim=1) + a.value.bias).unsqueeze(1)
     return torch.stack(queries, 1), torch.stack(rows, 1), torch.stack(means, 1), layer.back(y)
 
@@ -411,12 +413,12 @@ MISTAKES: tuple[Mistake, ...] = (
     _scales("no positions", "position embeddings are missing", "05, 5.3", placed="none"),
     _scales("class token without position", "has a position, too", "05, 5.4", placed="patches alone"),
     _network("fault 1 left", "fault is still in it: in every encoder L runs the blocks of the first.", restart=True),
-    _network("fault 2 left", "fault is still in it: after the last encoder there is no fusion.", unfused=True),
+    _network("fault 2 left", "fault is still in it: the fusion after the last encoder is missing.", unfused=True),
     _network("fault 3 left", "fault is still in it: the classifiers read the mean of all tokens.", read="mean of all"),
     _network("fault 4 left", "fault is still in it: probabilities are averaged, not logits.", join="probabilities"),
     _network(
         "faults 1 and 2 left",
-        "of the first; and this: after the last encoder there is no fusion.",
+        "of the first; and this: the fusion the last encoder there is no fusion.",
         restart=True,
         unfused=True,
     ),
@@ -458,7 +460,7 @@ MISTAKES: tuple[Mistake, ...] = (
     _dependence("block over both", "belongs to one branch", fault="both branches"),
     _dependence("block for the class token", "In a block every token attends", fault="class token alone"),
     _dependence("patches summed", "reads class tokens only", "08, 8.2", fault="patches summed"),
-    _dependence("one way", "gives the sum to both branches", "08, 8.2", fault="one way"),
+    _dependence("one way", "S's class token has not got it", "08, 8.2", fault="one way"),
     _dependence("exchanged", "each branch's own class token", "08, 8.2", fault="exchanged"),
     _dependence("own patches too", "not the branch's own.", fault="own patches"),
     _dependence("class token a key", "class token is no key", fault="class token as key"),

@@ -66,7 +66,7 @@ def _by_library(widths: Any, patches: Any) -> Any:
         tokens = [torch.empty(1, 1 + n, d) for n, d in zip(patches, widths)]
         for name in ("class_token", "pairwise", "all_attention", "cross_attention"):
             more = {"folded": False} if name == "cross_attention" else {}
-            costs = count(FUSIONS[name](Scales(widths, (1, 1), tuple((1, n) for n in patches)), **more), *tokens)
+            costs = count(FUSIONS[name](Scales(widths, (1, 1), ((1, patches[0]), (1, patches[1]))), **more), *tokens)
             found[name] = costs.parameters, costs.macs
     return found
 
@@ -126,7 +126,7 @@ def _by_interval(parameters: int, positions: int, printed: str) -> str:
 def _by_table(parameters: int, positions: int, printed: str) -> str:
     places = len(printed.partition(".")[2])
     texts = [format(x / 1_000_000, f".{places}f") for x in (parameters, parameters - positions)]
-    return {(1, 1): "both", (1, 0): "with", (0, 1): "without"}.get(tuple(int(x == printed) for x in texts), "neither")
+    return {"11": "both", "10": "with", "01": "without"}.get("".join(str(int(x == printed)) for x in texts), "neither")
 
 
 def _by_decimal(parameters: int, positions: int, printed: str) -> str:
