@@ -277,6 +277,11 @@ def _temperature_mistakes(
             -(grad_weights * raw).sum() / temperature**2
         ),
     }
+    mistakes["S is divided by T already: grad_scores is the gradient for S, not the one for q . k."] = (
+        grad_weights,
+        grad_scores / temperature,
+        right,
+    )
     return mistakes | {cause: (grad_weights, grad_scores, value) for cause, value in last.items()}
 
 
@@ -387,6 +392,16 @@ def _mended_backward(answer: Guarded, seed: int) -> str:
 
 
 FAULTS: dict[str, dict[str, Any]] = {
+    "All four faults are left. Begin at the weights: which scores are masked, and what are they divided by?": {
+        "masked": "after",
+        "root": "value",
+        "average": "mean",
+        "key_power": 0,
+    },
+    "Two faults are left in the weights: when the mask acts, and which width the scores are divided by.": {
+        "masked": "after",
+        "root": "value",
+    },
     "A fault is left: weights set to zero after the softmax no longer add up to 1. Mask the scores.": {
         "masked": "after"
     },
@@ -457,12 +472,15 @@ def _effective_keys(answer: Guarded, seed: int) -> str:
     for scores in (1.5 * draw(a, m), draw(m), 2 * draw(a, b, m)):
         where = f"scores of shape {scores.shape}"
         compare_named(answer(scores.copy()), _effective(scores), where, _entropy_mistakes(scores))
-    sharp = 1000.0 * np.eye(a, m)
-    for scores, kind in ((sharp, "rows in which one weight is exactly 1"), (np.zeros((b, m)), "equal scores")):
+    for scores, kind, hint in (  # the softmax first, where no weight is 0
+        (np.full((b, m), 1000.0), "equal scores of 1000", "exp has overflowed in the softmax: use the library's"),
+        (np.full((b, m), -1000.0), "equal scores of -1000", "exp gives 0 in the softmax: use the library's"),
+        (-1000.0 + 1000.0 * np.eye(a, m), "rows in which one weight is exactly 1", "0 log 0 counts as 0"),
+    ):
         with np.errstate(all="ignore"):
             given = answer(scores.copy())
         if isinstance(given, ndarray) and not np.isfinite(given).all():
-            raise Wrong(f"{kind}: {given.ravel()[0]} came out. 0 log 0 counts as 0, and NumPy makes nan of it")
+            raise Wrong(f"{kind}: {given.ravel()[0]} came out. Here {hint}")
         compare_named(given, _effective(scores), kind, {})
     return f"right. Of 64 random keys a query uses {_measured(answer)}"
 

@@ -86,6 +86,9 @@ PACKED: dict[str, dict[str, Any]] = {
     "The query that is returned is not yet divided by sqrt(depth).": {"query_scaled": True},
     "Padding is attended to: `ignored` has no effect.": {"mask": "none"},
     "The mask is inverted: `ignored` is True where a key is padding.": {"mask": "inverted"},
+    "The mask is inverted, and rows without a key give 0: `ignored` is True where a key is padding.": {
+        "mask": "inverted, zeros"
+    },
     "Weights set to zero after the softmax no longer add up to 1: mask the scores.": {"mask": "after"},
     "A masked score must be -inf: a score of 0 still has weight.": {"mask": "zero"},
     "The softmax is over the keys, the last axis: here it was over the queries.": {"softmax": 2},
@@ -120,6 +123,7 @@ def _packed(
     given_weights = {
         "none": lambda: scores.softmax(axis),
         "inverted": lambda: scores.masked_fill(~hidden, -torch.inf).softmax(axis),
+        "inverted, zeros": lambda: scores.masked_fill(~hidden, -torch.inf).softmax(axis).nan_to_num(0),
         "after": lambda: scores.softmax(axis) * ~hidden,
         "zero": lambda: scores.masked_fill(hidden, 0).softmax(axis),
     }.get(settings.get("mask", ""), lambda: scores.masked_fill(hidden, -torch.inf).softmax(axis))()

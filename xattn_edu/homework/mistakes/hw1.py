@@ -200,6 +200,11 @@ def heated_gradients(
     return grad_weights, grad_scores, last(grad_scores, raw, temperature, grad_weights)
 
 
+def _scores_divided(*arrays: Any) -> tuple[Any, ...]:
+    of_weights, of_scores, total = heated_gradients(*arrays)
+    return of_weights, of_scores / arrays[-1], total
+
+
 def _heated(**settings: Any) -> Answer:
     return functools.partial(heated_gradients, **settings)
 
@@ -236,6 +241,7 @@ TEMPERATURE = _table(
             _heated(last=lambda s, raw, t, g: -(s * raw).sum(axis=1).mean() / t**2),
         ),
         "not times q . k": ("by its q . k before summing", _heated(last=lambda s, raw, t, g: -s.sum() / t**2)),
+        "grad_scores divided": ("S is divided by T already", _scores_divided),
         "around the softmax": (
             "must go through the softmax",
             _heated(last=lambda s, raw, t, g: -(g * raw).sum() / t**2),
@@ -348,10 +354,22 @@ def _mending(**settings: Any) -> Answer:
     return functools.partial(mended, **settings)
 
 
+_broken = _mending(
+    weigh=lambda s, m: softmax(s) * m,
+    root=lambda q, v: v.shape[-1] ** 0.5,
+    average=lambda w, g: (w * g).mean(axis=-1, keepdims=True),
+    powers=(1, 0),
+)
+
 MENDED = _table(
     "mended_backward",
     "01, 1.7",
     {
+        "nothing mended": ("All four faults are left", _broken),
+        "the forward part left": (
+            "Two faults are left in the weights",
+            _mending(weigh=lambda s, m: softmax(s) * m, root=lambda q, v: v.shape[-1] ** 0.5),
+        ),
         "mask after the softmax": ("no longer add up to 1", _mending(weigh=lambda s, m: softmax(s) * m)),
         "no mask": ("The mask has no effect", _mending(weigh=lambda s, m: softmax(s))),
         "mask inverted": ("The mask is inverted", _mending(weigh=lambda s, m: softmax(s, ~m))),
@@ -392,6 +410,12 @@ def _raw_logs(scores: ndarray) -> Any:
         return np.exp(-(weights * np.log(weights)).sum(axis=-1))
 
 
+def _of_weights(exponentials: ndarray) -> Any:
+    with np.errstate(all="ignore"):
+        weights = exponentials / exponentials.sum(axis=-1, keepdims=True)
+        return np.exp(-(weights * np.log(np.where(weights > 0, weights, 1))).sum(axis=-1))
+
+
 def _over_first_axis(scores: ndarray) -> Any:
     weights = np.exp(scores - scores.max(axis=0)) / np.exp(scores - scores.max(axis=0)).sum(axis=0)
     return np.exp(-(weights * np.log(np.where(weights > 0, weights, 1))).sum(axis=-1))
@@ -416,6 +440,8 @@ EFFECTIVE = _table(
         "sum of logarithms": ("here they were only added", lambda s: np.exp(-np.log(softmax(s)).sum(axis=-1))),
         "averaged": ("here they were averaged", lambda s: np.mean(counted(s, np.exp))),
         "nan for weights of 0": ("0 log 0 counts as 0", _raw_logs),
+        "a softmax that overflows": ("exp has overflowed in the softmax", lambda s: _of_weights(np.exp(s))),
+        "a softmax less one number": ("exp gives 0 in the softmax", lambda s: _of_weights(np.exp(s - 700))),
         "softmax over the first axis": ("it is over the last", _over_first_axis),
     },
 )

@@ -114,8 +114,12 @@ PACKED = _table(
         "query divided": ("not yet divided by sqrt(depth)", _packing(query_divided=True)),
         "no mask": ("`ignored` has no effect", _packing(weigh=lambda s, h: s.softmax(dim=-1))),
         "mask inverted": (
-            "The mask is inverted",
+            "The mask is inverted: ",
             _packing(weigh=lambda s, h: s.masked_fill(~h, -torch.inf).softmax(dim=-1)),
+        ),
+        "mask inverted, by the library": (
+            "The mask is inverted, and rows without a key give 0",
+            _packing(weigh=lambda s, h: s.masked_fill(~h, -torch.inf).softmax(dim=-1).nan_to_num(0.0)),
         ),
         "masked after the softmax": ("no longer add up to 1", _packing(weigh=lambda s, h: s.softmax(dim=-1) * ~h)),
         "score 0": ("a score of 0 still", _packing(weigh=lambda s, h: (s * ~h).softmax(dim=-1))),
