@@ -2,6 +2,7 @@
 #
 #   make lab PORT=8899            another port
 #   make test ARGS="-k attention" further arguments for pytest
+#   make grade ARGS="run hw1 ../course"   a step of `xattn grade`
 
 # The first Python on the path that suits: tools/course.py refuses the others.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.14 python; do \
@@ -12,7 +13,7 @@ $(error No Python 3.11 to 3.14 found: install one (3.12, say) or name yours, as 
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test parity portable format notebooks lock benchmark fuzz gpu kills clean
+.PHONY: help lab test parity portable format notebooks lock benchmark fuzz gpu kills grade clean
 
-help lab test parity portable format notebooks lock benchmark fuzz gpu kills clean:
+help lab test parity portable format notebooks lock benchmark fuzz gpu kills grade clean:
 	@$(PYTHON) tools/course.py $@ $(if $(PORT),--port $(PORT)) $(ARGS)

@@ -484,7 +484,7 @@ def kept():
 
 
 def benchmark(port, rest):
-    """measure attention, decoding, scenes, LAVT and CrossViT here (CrossViT beside timm's if `make parity` was run)"""
+    """measure attention, decoding, grading, scenes, LAVT and CrossViT (beside timm's if `make parity` was run)"""
     prepare()
     status = 0
     for script in sorted(ROOT.glob("benchmarks/*.py")):
@@ -511,6 +511,12 @@ def kills(port, rest):
     return run("tools/kills.py", *rest)
 
 
+def grade(port, rest):
+    """grade homework (ARGS="run hw1 ../course"; docs/homework_lecturers.md says how)"""
+    prepare()
+    return run("-m", "xattn_edu", "grade", *(rest or ["--help"]))
+
+
 def clean(port, rest):
     """remove .venv, .venv-parity and all caches"""
     caches = (".venv", ".venv-parity", ".pytest_cache", ".ruff_cache", ".mypy_cache", ".hypothesis", "*.egg-info")
@@ -529,7 +535,7 @@ def help(port, rest):
 
 
 CHECKS = (test, parity, portable, fuzz, kills, gpu, benchmark)
-EVERYTHING = (lab, *CHECKS, format, notebooks, lock, clean, help)
+EVERYTHING = (lab, *CHECKS, grade, format, notebooks, lock, clean, help)
 TARGETS = {target.__name__: target for target in EVERYTHING}
 
 

@@ -1,4 +1,4 @@
-"""The command `xattn`: run the course's experiments again, use and evaluate models, and convert data sets."""
+"""The command `xattn`: run experiments again, use and evaluate models, convert data sets, grade homework."""
 
 import argparse
 import itertools
@@ -74,6 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_segment(commands)
     _add_doctor(commands)
+    _add_grade(commands)
+    _add_homework(commands)
     return parser
 
 
@@ -164,6 +166,50 @@ def _add_doctor(commands: Any) -> None:
     )
     models.add_argument("--write", action="store_true", help="write docs/robustness.md")
     models.set_defaults(run=_doctor_models)
+
+
+def _add_grade(commands: Any) -> None:
+    grade = commands.add_parser(
+        "grade",
+        help="grade homework: release a set, collect, run, write feedback and marks",
+        description="Grade a set of homework for a class, as docs/homework_lecturers.md describes.",
+    ).add_subparsers(required=True, metavar="step")
+    release = grade.add_parser("release", help="write the notebooks for students, without solutions")
+    release.add_argument("sets", nargs="*", metavar="SET", help="such as hw1 (default: all)")
+    collect = grade.add_parser("collect", help="sort what was handed in into a folder for each student")
+    run = grade.add_parser(
+        "run",
+        help="grade what was collected; an interrupted run goes on with the same command",
+        description="Grade all submissions, each confined in a process of its own.",
+    )
+    feedback = grade.add_parser("feedback", help="write a page for each student, and one of the class")
+    marks = grade.add_parser("marks", help="write the marks as CSV, with points that were filled in by hand")
+    for step in (collect, run, feedback, marks):
+        step.add_argument("set", metavar="SET", help="such as hw1")
+        step.add_argument("course", type=Path, metavar="FOLDER", help="your folder of the course, outside the clone")
+    for step in (release, run, feedback, marks):
+        step.add_argument(
+            "--homework", type=Path, metavar="DIR", help="folder of source/ and release/, if not the clone's"
+        )
+    collect.add_argument("handed_in", type=Path, metavar="FROM", help="folder or .zip of the learning platform")
+    # The defaults are those of `grading.confine.Limits`, which would take seconds to import here. A test compares.
+    run.add_argument("--seconds", type=float, default=120.0, metavar="N", help="for one student's code (default 120)")
+    run.add_argument("--memory", type=float, default=4.0, metavar="GIB", help="for one process (default 4)")
+    run.add_argument("--workers", type=int, metavar="N", help="students at a time (default: one for each core)")
+    marks.add_argument("--filled-in", type=Path, metavar="FILE", help="the table with points (default: the one there)")
+    for step, function in ((release, _grade_release), (collect, _grade_collect), (run, _grade_run)):
+        step.set_defaults(run=function)
+    feedback.set_defaults(run=_grade_feedback)
+    marks.set_defaults(run=_grade_marks)
+
+
+def _add_homework(commands: Any) -> None:
+    homework = commands.add_parser("homework", help="the exercises' checks, tried on a catalogue of mistakes")
+    audit = homework.add_subparsers(required=True, metavar="audit").add_parser(
+        "audit", help="try every check on wrong and right answers, as in docs/homework_audit.md (a minute)"
+    )
+    audit.add_argument("--write", action="store_true", help="write results/homework and docs/homework_audit.md")
+    audit.set_defaults(run=_homework_audit)
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
@@ -272,6 +318,13 @@ def _doctor_models(options: argparse.Namespace) -> int:
     return _show_or_write(table.markdown(), table.DOCUMENT, options.write)
 
 
+def _homework_audit(options: argparse.Namespace) -> int:
+    from xattn_edu.homework import audit
+
+    print(audit.audit(options.write), end="")
+    return 0
+
+
 def _convert_refer(options: argparse.Namespace) -> int:
     without_raw = refer.convert(options.root, options.dataset, options.split_by, options.out)
     for split, (found, published) in refer.counts(options.out, options.dataset, options.split_by).items():
@@ -324,6 +377,42 @@ def _segment(options: argparse.Namespace) -> int:
         print(f"xattn: {remark}", file=sys.stderr)
     print(f"{out}: {share:.1%} of the image" if share else f"{out}: nothing was found")
     return 0
+
+
+def _homework(options: argparse.Namespace) -> dict[str, Path]:
+    return {"homework": options.homework} if options.homework else {}
+
+
+def _grade_release(options: argparse.Namespace) -> int:
+    from xattn_edu.grading import commands
+
+    return commands.release(options.sets, **_homework(options))
+
+
+def _grade_collect(options: argparse.Namespace) -> int:
+    from xattn_edu.grading import commands
+
+    return commands.collect(options.set, options.course, options.handed_in)
+
+
+def _grade_run(options: argparse.Namespace) -> int:
+    from xattn_edu.grading import commands
+    from xattn_edu.grading.confine import Limits
+
+    limits = Limits(seconds=options.seconds, memory=int(options.memory * 2**30))
+    return commands.run(options.set, options.course, limits, options.workers, **_homework(options))
+
+
+def _grade_feedback(options: argparse.Namespace) -> int:
+    from xattn_edu.grading import commands
+
+    return commands.feedback(options.set, options.course, **_homework(options))
+
+
+def _grade_marks(options: argparse.Namespace) -> int:
+    from xattn_edu.grading import commands
+
+    return commands.marks(options.set, options.course, options.filled_in, **_homework(options))
 
 
 def _with_flags(words: str) -> str:

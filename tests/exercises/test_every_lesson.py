@@ -4,9 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
-from helpers.exercises import LESSONS, Exercise, exercises_in, imported_in, verdict
+from helpers.exercises import LESSONS, Exercise, causes_in, exercises_in, imported_in, verdict
 
 from xattn_edu import exercises
+from xattn_edu.homework.mistakes import MISTAKES
 
 ALL = [pytest.param(exercise, id=exercise.name) for lesson in LESSONS for exercise in exercises_in(lesson)]
 
@@ -37,3 +38,20 @@ def test_code_that_stops_is_reported_not_raised(exercise: Exercise) -> None:
 
 def test_every_check_belongs_to_a_lesson() -> None:
     assert sorted(parameters.values[0].name for parameters in ALL) == exercises.__all__
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.stem)
+def test_the_catalogue_has_wrong_answers_for_each_exercise(lesson: Path) -> None:
+    number = lesson.name[:2]
+    listed = {mistake.exercise for mistake in MISTAKES if mistake.exercise.startswith(number)}
+    assert listed == {f"{number}.{exercise.name}" for exercise in exercises_in(lesson)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.stem)
+def test_each_mistake_that_a_check_can_name_is_made_by_an_answer_of_the_catalogue(lesson: Path) -> None:
+    number = lesson.name[:2]
+    mistakes = [mistake for mistake in MISTAKES if mistake.exercise.startswith(number)]
+    said = "\n".join(verdict(mistake.exercise.split(".")[1], mistake.answer) for mistake in mistakes)
+    causes = causes_in(number)
+    assert causes and [cause for cause in causes if cause not in said] == []

@@ -117,6 +117,13 @@ def test_an_answer_through_which_no_gradient_flows_is_refused_at_the_end(answer,
             guarded.learns()
 
 
+def test_each_case_is_looked_at_for_itself():
+    guarded = Guarded(lambda x, layer: layer(x).exp())
+    for _ in range(2):
+        guarded(torch.ones(1, 2), nn.Linear(2, 2))
+        guarded.learns()
+
+
 def test_a_check_in_a_cell_without_gradients_is_the_same():
     with torch.no_grad():
         guarded = Guarded(lambda x, layer: layer(x))

@@ -90,6 +90,7 @@ def test_two_notebooks_of_one_student_are_both_kept_and_the_same_one_once(tmp_pa
     ("files", "remark"),
     [
         ({"ada.zip": b"no archive"}, "a damaged archive"),
+        ({"ada.zip": archive({"hw1.ipynb": bytes(range(256)) * 99})[:40] + b"x" * 99}, "a damaged archive"),
         ({"ada.zip": archive({"hw1.ipynb": b" " * (21 << 20)})}, "larger than 20 MB"),
         ({"ada.zip": archive({f"{n}.txt": b"\0" * (300 << 20) for n in range(4)})}, "unpacks to more than 1024 MB"),
         ({"ada/hw1.ipynb": b" " * (21 << 20)}, "larger than 20 MB"),
@@ -98,6 +99,26 @@ def test_two_notebooks_of_one_student_are_both_kept_and_the_same_one_once(tmp_pa
 def test_what_cannot_be_taken_is_said_and_stops_nobody(tmp_path, files, remark):
     found = collect(put(tmp_path / "in", files | {"bo/hw1.ipynb": NOTEBOOK}), tmp_path, "hw1")
     assert found.students == {"bo": 1} and remark in found.left_out[0]
+
+
+def test_two_students_of_one_name_stay_two(tmp_path):
+    moodle = {f"Ada Kim_{number}_assignsubmission_file_/hw1.ipynb": NOTEBOOK for number in (31, 32)}
+    found = collect(
+        put(tmp_path / "in", moodle | {"bo_1_2_hw1.ipynb": b"{}", "bo_1_3_hw1.ipynb": NOTEBOOK}), tmp_path, "hw1"
+    )
+    assert found.students == {"Ada Kim (31)": 1, "Ada Kim (32)": 1, "bo": 2}
+
+
+def test_the_newest_is_known_by_the_platforms_time(tmp_path):
+    payload = io.BytesIO()
+    with zipfile.ZipFile(payload, "w") as made:
+        made.writestr(zipfile.ZipInfo("ada/b.ipynb", (2026, 3, 1, 12, 0, 0)), NOTEBOOK)
+        made.writestr(zipfile.ZipInfo("ada/a.ipynb", (2026, 3, 2, 12, 0, 0)), NOTEBOOK)
+        made.writestr(zipfile.ZipInfo("ada/c.ipynb", (2020, 0, 0, 0, 0, 0)), NOTEBOOK)
+    (tmp_path / "all.zip").write_bytes(payload.getvalue())
+    collect(tmp_path / "all.zip", tmp_path, "hw1")
+    times = {path.stem: path.stat().st_mtime for path in (tmp_path / "submitted/hw1/ada").iterdir()}
+    assert sorted(times, key=times.__getitem__) == ["c", "b", "a"]
 
 
 def test_no_archive_writes_outside(tmp_path):

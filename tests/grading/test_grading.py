@@ -1,188 +1,215 @@
 """Submissions of every kind: right marks, nothing lost, nothing leaked, and nobody stops another."""
 
-import copy
 import json
-import os
 import sys
+import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
-import torch
+from helpers.submissions import (
+    ASSIGNMENT,
+    CASES,
+    EXERCISES,
+    SOURCE,
+    WRITTEN,
+    changed,
+    hand_in,
+    submission,
+)
 
 from xattn_edu.exercises.checking import compare
-from xattn_edu.grading import sheets
-from xattn_edu.grading.confine import Limits
-from xattn_edu.grading.run import grade, hidden_seeds, load
+from xattn_edu.grading import forkserver, sheets
+from xattn_edu.grading.feedback import student_page
+from xattn_edu.grading.judging import Assignment
+from xattn_edu.grading.record import load
+from xattn_edu.grading.run import grade, hidden_seeds
 from xattn_edu.homework.exercise import Exercise
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="the limits are Linux's")]
 
 
-def cell(kind, source, name=None, **marks):
-    made = {"cell_type": kind, "source": source.splitlines(keepends=True), "metadata": {}}
-    if name:
-        marks = {"grade_id": name, "schema_version": 3, "grade": False, "solution": False, "locked": True} | marks
-        made["metadata"] = {"nbgrader": marks}
-    return made | ({"outputs": [], "execution_count": None} if kind == "code" else {})
+def graded(course, submissions, assignment=ASSIGNMENT, workers=1):
+    hand_in(course, submissions)
+    return {record.student: record for record, _ in grade(course, assignment, workers)}
 
 
-def answer(name, head, body):
-    lines = [head, f"    {sheets.BEGIN}", *(f"    {line}" for line in body.splitlines()), f"    {sheets.END}"]
-    return cell("code", "\n".join(lines), name, solution=True, locked=False)
+@pytest.fixture(scope="module")
+def the_class(tmp_path_factory):
+    """All cases graded as one class, two at a time, by a lecturer whose environment has a secret."""
+    course = tmp_path_factory.mktemp("course")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SECRET_OF_THE_LECTURER", "1")
+        return graded(course, {f"이름 {case}": notebook for case, (notebook, *_) in CASES.items()}, workers=2)
 
 
-SOURCE = {
-    "nbformat": 4,
-    "nbformat_minor": 5,
-    "metadata": {"kernelspec": {"language": "python", "name": "python3"}},
-    "cells": [
-        cell("markdown", "# A set"),
-        cell("code", "import torch\n%matplotlib inline", "imports"),
-        answer("first", "def double(x):", "return 2 * x"),
-        cell("code", "homework.check('double', double)", "first-check", grade=True, points=3),
-        answer("second", "def shares(x):", "return x.softmax(-1)"),
-        cell("code", "homework.check('shares', shares)", "second-check", grade=True, points=7),
-        cell("markdown", "Because.", "why", grade=True, solution=True, locked=False, points=5),
-    ],
-}
+def runs(number):
+    """Whether a process is there that has not ended."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
-def check_double(given, seed):
-    x = torch.randn(3 + seed % 5, 4, generator=torch.Generator().manual_seed(seed))
-    compare(given(x.clone()), 2 * x, "here")
-    return "right"
-
-
-def check_shares(given, seed):
-    x = torch.randn(2, 3 + seed % 7, generator=torch.Generator().manual_seed(seed))
-    compare(given(x.clone()), x.softmax(-1), "here", {"The softmax is over the last axis.": x.softmax(0)})
-    return "right"
-
-
-EXERCISES = {"double": Exercise(check_double, "double", 3), "shares": Exercise(check_shares, "shares", 7)}
-LIMITS = Limits(seconds=90, memory=3 * 2**30, processes=40)
-
-
-def submission(double="return 2 * x", shares="return x.softmax(-1)", more=()):
-    notebook = sheets.released(SOURCE)
-    by_name = dict(sheets.named(notebook))
-    by_name["first"]["source"] = ["def double(x):\n", *(f"    {line}\n" for line in double.splitlines())]
-    by_name["second"]["source"] = ["def shares(x):\n", *(f"    {line}\n" for line in shares.splitlines())]
-    notebook["cells"][2:2] = [cell("code", text) for text in more]
-    return notebook
-
-
-def without(notebook, name):
-    notebook["cells"] = [cell for cell in notebook["cells"] if sheets.name_of(cell) != name]
-    return notebook
-
-
-def twice(notebook, name):
-    notebook["cells"] += [copy.deepcopy(dict(sheets.named(notebook))[name])]
-    return notebook
-
-
-def changed(notebook, name, text):
-    dict(sheets.named(notebook))[name]["source"] = text
-    return notebook
-
-
-@pytest.fixture
-def graded(tmp_path):
-    """Grade one or several submissions: {student: notebook, or the bytes of a file}."""
-
-    def run(submissions, limits=LIMITS, workers=1):
-        for student, notebook in submissions.items():
-            folder = tmp_path / "submitted" / "a" / student
-            folder.mkdir(parents=True, exist_ok=True)
-            payload = notebook if isinstance(notebook, bytes) else json.dumps(notebook).encode()
-            (folder / "a.ipynb").write_bytes(payload)
-        records = grade(tmp_path, "a", SOURCE, EXERCISES, limits=limits, workers=workers)
-        return {record.student: record for record in records}
-
-    return run
-
-
-TIMES = Limits(seconds=15, memory=3 * 2**30, processes=40)
-CASES = {  # submission: points, words of a remark or an outcome
-    "right": (submission(), 10, ""),
-    "empty": (sheets.released(SOURCE), 0, ""),
-    "half": (submission(shares="return x.softmax(0)"), 3, "softmax is over the last axis"),
-    "only the shown case": (
-        submission(double="return 2 * x if len(x) == 3 else x"),
-        7,
-        "right in the case of the notebook, but not in others",
-    ),
-    "import error": (submission(more=["import no_such_module"]), 10, "ModuleNotFoundError: No module named"),
-    "syntax error in one cell": (changed(submission(), "first", "def double(x:\n"), 7, "SyntaxError"),
-    "tampered check": (changed(submission("return x"), "first-check", "print('ok')"), 7, "is locked; it was changed"),
-    "deleted check": (without(submission(), "first-check"), 10, "first-check was missing"),
-    "deleted answer": (without(submission(), "first"), 7, "first was missing"),
-    "duplicated": (twice(submission(), "second"), 10, "there 2 times"),
-    "rebinds allclose": (
-        submission("import numpy as np\nnp.allclose = torch.allclose = lambda *a, **k: True\nreturn 0 * x"),
-        7,
-        "numbers",
-    ),
-    "memory": (submission("return bytearray(8 << 30)"), 7, "MemoryError"),
-    "output": (submission("print('x' * 2**29)\nreturn 2 * x"), 10, ""),
-    "exits": (submission("import os\nos._exit(3)"), 7, "ended by itself"),
-    "system exit": (submission("raise SystemExit"), 7, "SystemExit"),
-    "forges a reply": (
-        submission(
-            "import os\nfor n in range(3, 20):\n    try: os.write(n, b'\\x0f\\0\\0\\0{\"value\": true} ')\n"
-            "    except OSError: pass\nreturn 0 * x"
-        ),
-        7,
-        "",
-    ),
-    "a network": (submission("import socket\nsocket.create_connection(('127.0.0.1', 80), 1)"), 7, "stopped with"),
-    "reads the course": (submission(f"import os\nreturn os.listdir({os.getcwd()!r})"), 7, "PermissionError"),
-    "reads the environment": (submission("import os\nraise ValueError(sorted(os.environ))"), 7, "ValueError"),
-    "deletes its folder": (submission("import shutil\nshutil.rmtree('.', True)\nreturn 2 * x"), 10, ""),
-    "not JSON": (b"{", 0, "not JSON"),
-    "200 MB": (b" " * (200 << 20), 0, "more than 20 MB"),
-    "nothing": (b"", 0, "nothing was handed in"),
-    "no cells": (b"[]", 0, "no list of cells"),
-    "of another kernel": ({"cells": [], "metadata": {"kernelspec": {"language": "R"}}}, 0, "is in R"),
-    "of another set": ({"cells": [cell("code", "1")], "metadata": {}}, 0, "another set"),
-}
+def words(record):
+    return json.dumps([record.remarks, [outcome.words for outcome in record.outcomes.values()]], ensure_ascii=False)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_submission_gets_its_marks(case, graded, monkeypatch):
-    notebook, points, words = CASES[case]
-    monkeypatch.setenv("SECRET_OF_THE_LECTURER", "1")
-    student = f"이름 {case}"
-    record = graded({student: notebook})[student]
-    said = json.dumps([record.remarks, [outcome.words for outcome in record.outcomes.values()]])
-    assert record.points == points, said
-    assert words in said and "SECRET" not in said and "expected" not in record.outcomes.get("hidden", "")
+def test_a_submission_gets_its_marks(case, the_class):
+    _, points, said = CASES[case]
+    record = the_class[f"이름 {case}"]
+    assert record.points == points, words(record)
+    assert said in words(record) and "SECRET" not in words(record)
+    assert set(record.outcomes) == set(EXERCISES) and len(record.output) <= 2000
 
 
-def test_an_endless_loop_costs_its_own_exercise_alone(graded):
-    record = graded({"a": submission("while True: pass")}, TIMES)["a"]
-    assert record.points == 7 and "seconds" in record.outcomes["double"].words
+@pytest.mark.parametrize(
+    ("case", "not_attempted"),
+    [
+        ("empty", {"double", "shares"}),
+        ("deleted answer", {"double"}),
+        ("a stub that another answer calls", {"double", "shares"}),
+        ("no file", {"double", "shares"}),
+    ],
+)
+def test_what_was_not_attempted(case, not_attempted, the_class):
+    outcomes = the_class[f"이름 {case}"].outcomes
+    assert {name for name, outcome in outcomes.items() if outcome.kind == "not attempted"} == not_attempted
 
 
-def test_a_fork_bomb_ends_with_its_process(graded):
-    before = len(os.listdir("/proc"))
-    bomb = "import os, time\ntry:\n    while True:\n        if os.fork() == 0: time.sleep(1000)\nexcept OSError:\n    return 2 * x"
-    assert graded({"a": submission(bomb)})["a"].points in (3, 7, 10)
-    assert len(os.listdir("/proc")) < before + 20
+@pytest.mark.parametrize("case", ["a session of its own", "fork bomb"])
+def test_no_process_outlives_its_notebook(case, the_class):
+    numbers = the_class[f"이름 {case}"].output.split()
+    end = time.monotonic() + 60  # a busy machine takes its time to clear up
+    while running := [number for number in numbers if runs(number)]:
+        assert time.monotonic() < end, running
+        time.sleep(0.1)
+    assert numbers
 
 
-def test_an_interrupted_run_goes_on_and_a_change_is_graded_anew(graded, tmp_path):
-    first = graded({"a": submission(), "b": submission("return x")})
-    assert {name: record.points for name, record in first.items()} == {"a": 10, "b": 7}
+def test_a_new_process_does_as_a_copy_does(tmp_path, monkeypatch):
+    """As on systems without the server."""
+    monkeypatch.setattr(forkserver.ForkServer, "copy", lambda self, folder: forkserver.new(folder))
+    record = graded(tmp_path, {"a": submission("import os\nos._exit(0)")})["a"]
+    assert record.points == 7 and "ended by itself" in words(record) and record.confined
+
+
+def test_a_server_that_ends_is_no_students_fault(tmp_path):
+    hand_in(tmp_path, {"a": submission()})
+    with forkserver.ForkServer() as server, pytest.MonkeyPatch.context() as patch:
+        server._server.kill()
+        server._server.wait()
+        patch.setattr(forkserver, "ForkServer", lambda: server)
+        with pytest.raises(ChildProcessError, match="give the same command again"):
+            list(grade(tmp_path, ASSIGNMENT, 1))
+    assert not (tmp_path / "graded").exists()
+
+
+def test_an_interrupted_run_goes_on_and_a_change_is_graded_anew(tmp_path):
+    hand_in(tmp_path, {"a": submission(), "b": submission("return x"), "c": sheets.released(SOURCE)})
+    first = grade(tmp_path, ASSIGNMENT, 1)
+    assert next(first)[0].points == 10
+    first.close()  # as an interruption does
+    assert not (tmp_path / "graded" / "a" / "c.json").exists()  # the second may have been begun
     path = tmp_path / "graded" / "a" / "a.json"
-    stored = path.stat().st_mtime_ns
-    again = graded({"b": submission(), "c": sheets.released(SOURCE)}, workers=2)
-    assert {name: record.points for name, record in again.items()} == {"a": 10, "b": 10, "c": 0}
-    assert path.stat().st_mtime_ns == stored and load(path) == first["a"]
+    stored, record = path.stat().st_mtime_ns, load(path)
+    found = {record.student: (record.points, before) for record, before in grade(tmp_path, ASSIGNMENT, 2)}
+    assert found["a"] == (10, True) and found["b"][0] == 7 and found["c"] == (0, False)
+    assert path.stat().st_mtime_ns == stored and load(path) == record
+    again = graded(tmp_path, {"b": submission()})
+    assert [again[student].points for student in "abc"] == [10, 10, 0]
+    other = replace(ASSIGNMENT, exercises=EXERCISES | {"double": replace(EXERCISES["double"], points=4)})
+    assert [before for _, before in grade(tmp_path, other, 2)] == [False] * 3
     hidden = hidden_seeds(tmp_path, "a")
     assert len(hidden) == 2 and hidden == hidden_seeds(tmp_path, "a") and 0 not in hidden
 
 
-def test_written_answers_are_kept_for_a_person(graded):
+def test_written_answers_are_kept_for_a_person(tmp_path):
     written = changed(submission(), "why", "Because of the gate.")
-    assert graded({"a": written})["a"].written == {"why": "Because of the gate."}
+    assert graded(tmp_path, {"a": written})["a"].written == {"why": "Because of the gate."}
+
+
+# --- hidden cases stay hidden
+
+SEED, KEY = 1_987_654_321_987_654_321, 0x5A5A5A5B
+# A function that keeps what it is given, and looks for a number in its process's memory and in all files that it can
+# read: as bytes, as a Python number and as digits. It holds only the products with KEY of two words of each, as it
+# would otherwise find the number itself.
+SEEKER = """import os, numpy as np
+def occurs(data):
+    for start in range(4):
+        words = np.frombuffer(data[start : start + (len(data) - start) // 4 * 4], np.uint32) * np.uint32(KEY)
+        for one, other in NEEDLES:
+            if np.any((words[:-1] == one) & (words[1:] == other)):
+                return True
+    return False
+def seek():
+    places = [name for name in os.environ if occurs((name + os.environ[name]).encode().ljust(8))]
+    with open('/proc/self/maps') as maps, open('/proc/self/mem', 'rb', 0) as memory:
+        for line in maps:
+            span, rights, *_, = line.split()
+            if rights.startswith('rw'):
+                begin, end = (int(x, 16) for x in span.split('-'))
+                try:
+                    memory.seek(begin)
+                    places += ['memory'] if occurs(memory.read(end - begin)) else []
+                except (OSError, ValueError):
+                    pass
+    for root in ('.', '/tmp', '/proc/self'):
+        for folder, _, files in os.walk(root):
+            for file in files:
+                try:
+                    if os.path.isfile(os.path.join(folder, file)) and root != '/proc/self':
+                        with open(os.path.join(folder, file), 'rb') as opened:
+                            places += [file] if occurs(opened.read(1 << 20)) else []
+                except OSError:
+                    pass
+    return places
+"""
+
+
+def seeker():
+    number, digits = SEED.to_bytes(8, "little"), str(SEED).encode()[:8]
+    python = (SEED % 2**30 + (SEED // 2**30 % 2**30 << 32)).to_bytes(8, "little")  # 30 bits a word
+    forms = (number, digits, python)
+    needles = [[int.from_bytes(form[i : i + 4], "little") * KEY % 2**32 for i in (0, 4)] for form in forms]
+    return SEEKER.replace("NEEDLES", repr(needles)).replace("KEY", str(KEY))
+
+
+def check_searching(given, seed):
+    compare(given(1.0), 0.0, "here")
+    return "right"
+
+
+def check_leaking(given, seed):
+    compare(given(float(seed)) if seed == 0 else given([seed, str(seed)]), 0.0, "here")
+    return "right"
+
+
+@pytest.mark.parametrize(("check", "found"), [(check_searching, False), (check_leaking, True)])
+def test_no_hidden_seed_is_in_reach_of_a_student(tmp_path, check, found):
+    """The second check hands its seed over, to show that it would be found."""
+    (tmp_path / "hidden").mkdir()
+    (tmp_path / "hidden" / "a.json").write_text(json.dumps([SEED]))
+    assignment = Assignment("a", SOURCE, {"double": Exercise(check, "double", 1)}, ASSIGNMENT.limits)
+    notebook = submission("kept.append(x)\nreturn float(len(seek()))", more=["kept = []\n" + seeker()])
+    record = graded(tmp_path, {"a": notebook}, assignment)["a"]
+    assert record.outcomes["double"].kind == ("wrong" if found else "right"), words(record)
+    assert record.outcomes["double"].hidden == found
+
+
+def test_feedback_shows_nothing_of_a_hidden_case(tmp_path):
+    """A function writes down what it is given, keeps it, and raises it in an error when it is next called.
+
+    The other function returns what the first has kept.
+    """
+    tell = "import os\nos.write(2, b'GIVEN %d' % len(x))\nkept.append(len(x))\nif len(kept) > 1:\n"
+    tell += "    raise ValueError(f'GIVEN {kept}')\nreturn 2 * x"
+    notebook = submission(tell, "return torch.full_like(x, kept[-1])", more=["kept = []"])
+    (tmp_path / "hidden").mkdir()
+    (tmp_path / "hidden" / "a.json").write_text("[4, 9]")  # 7 rows
+    record = graded(tmp_path, {"a": notebook})["a"]
+    page = student_page(record, EXERCISES, WRITTEN)
+    assert record.points == 0 and record.outcomes["double"].hidden
+    assert "given 3" in page and not any(words in page for words in ("given 7", ", 7]", "GIVEN 7"))

@@ -1,8 +1,4 @@
-"""What the tests of the exercises share: the exercises as the notebooks store them, and answers held to verdicts.
-
-A lesson's test file lists wrong answers, and right ones that differ from the solution, by exercise and by name:
-{exercise: {name: answer}}. The functions below make a test of such a table.
-"""
+"""What the tests of the exercises share: the exercises as the notebooks store them, and verdicts on answers."""
 
 import ast
 import contextlib
@@ -13,8 +9,6 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import pytest
 
 from xattn_edu import exercises
 
@@ -29,17 +23,6 @@ class Exercise(NamedTuple):
     name: str
     source: str
     solution: str
-
-
-class Named(NamedTuple):
-    """A wrong answer whose mistake the verdict must name, in these words."""
-
-    words: str
-    answer: Answer
-
-
-Answers = dict[str, dict[str, Answer]]
-WrongAnswers = dict[str, dict[str, Answer | Named]]
 
 
 def exercises_in(lesson: Path) -> list[Exercise]:
@@ -76,55 +59,9 @@ def verdict(exercise: str, answer: Answer) -> str:
     return printed.getvalue()
 
 
-def covers(number: int, wrong: WrongAnswers) -> Callable[[], None]:
-    """A test: there are wrong answers for each exercise of this lesson, and for no other."""
-
-    def test() -> None:
-        (lesson,) = (path for path in LESSONS if path.name.startswith(f"{number:02}_"))
-        assert {exercise.name for exercise in exercises_in(lesson)} == {
-            name for name, answers in wrong.items() if answers
-        }
-
-    return test
-
-
-def refused(wrong: WrongAnswers) -> Callable[..., None]:
-    """A test: no wrong answer is accepted."""
-
-    @_each(wrong)
-    def test(exercise: str, answer: Answer | Named) -> None:
-        said = verdict(exercise, answer.answer if isinstance(answer, Named) else answer)
-        assert said.startswith("✗"), said
-
-    return test
-
-
-def named(wrong: WrongAnswers) -> Callable[..., None]:
-    """A test: the verdict on each `Named` answer names its mistake."""
-
-    @_each({exercise: _only_named(answers) for exercise, answers in wrong.items()})
-    def test(exercise: str, answer: Named) -> None:
-        said = verdict(exercise, answer.answer)
-        assert answer.words in said, said
-
-    return test
-
-
-def says_every_cause(number: int, wrong: WrongAnswers) -> Callable[[], None]:
-    """A test: each mistake that the checks of this lesson can name is named to one of the wrong answers."""
-
-    def test() -> None:
-        answers = [(exercise, answer) for exercise, by_name in wrong.items() for answer in by_name.values()]
-        said = "\n".join(verdict(name, a.answer if isinstance(a, Named) else a) for name, a in answers)
-        never = [cause for cause in _causes(number) if cause not in said]
-        assert _causes(number) and not never
-
-    return test
-
-
-def _causes(number: int) -> list[str]:
+def causes_in(number: str) -> list[str]:
     """The explanations of mistakes in the source of a lesson's checks: the keys of dictionaries that are sentences."""
-    source = Path(exercises.__file__).with_name(f"lesson_{number:02}.py").read_text(encoding="utf-8")
+    source = Path(exercises.__file__).with_name(f"lesson_{number}.py").read_text(encoding="utf-8")
     keys = []
     for node in ast.walk(ast.parse(source)):
         keys += node.keys if isinstance(node, ast.Dict) else []
@@ -132,27 +69,3 @@ def _causes(number: int) -> list[str]:
     begun = [key.values[0] for key in keys if isinstance(key, ast.JoinedStr)]
     texts = [key.value for key in [*keys, *begun] if isinstance(key, ast.Constant) and isinstance(key.value, str)]
     return [text for text in texts if " " in text and (text[-1] in ".?!" or text in {b.value for b in begun})]
-
-
-def accepted(right: Answers) -> Callable[..., None]:
-    """A test: right answers are accepted."""
-
-    @_each(right)
-    def test(exercise: str, answer: Answer) -> None:
-        said = verdict(exercise, answer)
-        assert said.startswith("✓"), said
-
-    return test
-
-
-def _only_named(answers: dict[str, Answer | Named]) -> dict[str, Named]:
-    return {name: answer for name, answer in answers.items() if isinstance(answer, Named)}
-
-
-def _each(answers: dict[str, Any]) -> pytest.MarkDecorator:
-    cases = [
-        pytest.param(exercise, answer, id=f"{exercise}-{name}")
-        for exercise, by_name in answers.items()
-        for name, answer in by_name.items()
-    ]
-    return pytest.mark.parametrize(("exercise", "answer"), cases)

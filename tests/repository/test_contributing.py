@@ -68,7 +68,7 @@ def test_names_in_the_recipes_exist():
         ("`make test ARGS=\"tests/a.py -k 'b'\"`", ["tests/a.py"]),
         ("    make test ARGS=tests/a.py", ["tests/a.py"]),
         ("`xattn_edu/fusions.py`, `lost.md`", ["xattn_edu/fusions.py", "lost.md"]),
-        ("`xattn_edu/data/NAME.py`, `tests/exercises/test_lesson_NN.py`, `notebooks/NN_NAME.ipynb`", []),
+        ("`xattn_edu/data/NAME.py`, `xattn_edu/exercises/lesson_NN.py`, `notebooks/NN_NAME.ipynb`", []),
         ("`xattn_edu/date/NAME.py`", ["xattn_edu/date/*.py"]),
         ("`checksums.sha256`, `.ipynb`, `model.py()`, tests/a.py", ["model.py"]),
     ],

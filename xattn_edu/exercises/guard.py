@@ -13,6 +13,7 @@ import copy
 import ctypes
 import inspect
 import io
+import os
 import random
 import threading
 import traceback
@@ -95,9 +96,11 @@ class Guarded:
         return result if as_given else _converted(result, torch.float32, torch.float64)
 
     def learns(self) -> None:
-        """Raise Wrong if a gradient did not reach all weights that the answer was given, in one of the calls."""
+        """Raise Wrong if no gradient reached a weight that a call was given, for the calls since the last time."""
         # Here and not in each call, because a check may count what a call computes.
-        if unreached := set().union(*(_unreached(*call) for call in self.calls)):
+        calls = list(self.calls)
+        self.calls.clear()  # a second case must not go backward through the graphs of the first: they are freed
+        if unreached := set().union(*(_unreached(*call) for call in calls)):
             raise Wrong(
                 f"the numbers are right, but no gradient reaches {', '.join(sorted(unreached))}, so it cannot be "
                 "trained: is something detached, or computed under torch.no_grad()?"
@@ -113,10 +116,14 @@ class Guarded:
             raise self._explained(error) from error
 
     def _explained(self, error: BaseException) -> Exception:
-        """The error with the line of the answer that it came from; a stub is known by its own `raise`."""
+        """The error with the line of the answer that it came from.
+
+        A stub is known by its own `raise`. It may be another one than the answer, in another cell: a cell is no file.
+        """
         frames = traceback.extract_tb(error.__traceback__)
         mine = [frame for frame in frames if frame.filename == _file_of(self.answer)]
-        if isinstance(error, NotImplementedError) and mine and mine[-1] is frames[-1]:
+        raised_here = bool(mine) and (mine[-1] is frames[-1] or not os.path.exists(frames[-1].filename))
+        if isinstance(error, NotImplementedError) and raised_here:
             return NotAttempted()
         message = f"stopped with {type(error).__name__}" + (f": {error}" if str(error) else "")
         return Stopped(f"{message}\n  line {mine[-1].lineno}: {mine[-1].line}" if mine and mine[-1].line else message)

@@ -1,13 +1,14 @@
 """Checks of the exercises in lesson 1, attention in NumPy."""
 
 import functools
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
 from numpy import ndarray
 
 from xattn_edu.data import fashion_mnist
-from xattn_edu.exercises.checking import Answer, Wrong, compare, exercise, refuse_none
+from xattn_edu.exercises.checking import Answer, Wrong, close, compare, exercise, refuse_none
 from xattn_edu.measure.intervals import mean_interval
 from xattn_edu.models import attention_numpy
 
@@ -90,6 +91,10 @@ def attention_gradients(answer: Answer) -> str:
         if not isinstance(given, tuple | list) or len(given) != 3:
             refuse_none(given)
             raise Wrong(f"return three gradients, for query, key and value, given a {type(given).__name__}")
+        if any(all(map(close, given, order)) for order in itertools.permutations(expected)) and not all(
+            map(close, given, expected)
+        ):
+            raise Wrong("these are the right gradients in another order: return query's, key's, value's")
         causes = _gradient_mistakes(grad_output, query, key, value, weights)
         for name, mine, right in zip(("query", "key", "value"), given, expected):
             compare(mine, right, f"{n} queries, {m} keys, width {d}: the gradient for the {name}", causes[name])

@@ -2,6 +2,7 @@
 
 import functools
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -68,11 +69,11 @@ def _layers(count: int, width: int, generator: torch.Generator) -> dict[str, tup
 
     first = (i < count // 2) == (j < count // 2)  # a bare view gives each of two heads half of the tokens
     return {
+        "a window of neighbours": (lambda x: attend(x[None], mask=window[None])[0], window),
         "a causal layer": (lambda x: attend(x[None], mask=causal[None])[0], causal),
         "a norm and a linear map": (normed, torch.eye(count, dtype=torch.bool)),
         "self-attention": (lambda x: attend(x[None])[0], torch.ones(count, count, dtype=torch.bool)),
         "heads split by a bare view": (bare_view, first),
-        "a window of neighbours": (lambda x: attend(x[None], mask=window[None])[0], window),
     }
 
 
@@ -135,6 +136,7 @@ def look_back(answer: Answer) -> str:
     for shift, width in ((3, 32), (1, 32), (7, 64), (0, 16)):
         matrix = answer(shift, width)
         refuse_none(matrix)
+        matrix = torch.from_numpy(matrix) if isinstance(matrix, np.ndarray) else matrix
         if not isinstance(matrix, Tensor) or tuple(matrix.shape) != (width, width):
             raise Wrong(
                 f"shift {shift}: expected a tensor ({width}, {width}), given {getattr(matrix, 'shape', matrix)}"

@@ -122,10 +122,9 @@ def _check_mask(
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         raise Wrong(f"{name}: a mask is a tensor of True and False, given {getattr(mask, 'dtype', type(mask))}")
     if mask.ndim != 3 or any(size not in (1, most) for size, most in zip(mask.shape, full)):
-        raise Wrong(
-            f"{name} has shape {tuple(mask.shape)}, which does not fit (batch, query, key) = {full}. It needs "
-            "three axes, of size 1 where it is the same for all: write mask[:, None, :]"
-        )
+        hint = ". It needs three axes, of size 1 where it is the same for all: write mask[:, None, :]"
+        hint = hint if mask.ndim == 2 else ""
+        raise Wrong(f"{name} has shape {tuple(mask.shape)}, which does not fit (batch, query, key) = {full}{hint}")
     known = causes | {
         "The mask is inverted: True marks a key that the query attends to.": ~expected,
         "Nothing is hidden.": torch.ones_like(expected),

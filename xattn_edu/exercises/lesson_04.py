@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from xattn_edu.exercises.checking import Answer, Wrong, compare, exercise
+from xattn_edu.exercises.checking import Answer, Wrong, close, compare, exercise
 
 
 @exercise
@@ -27,10 +27,9 @@ def channel_gate(answer: Answer) -> str:
         }
         given = answer(tokens.clone(), w1.clone(), w2.clone())
         if isinstance(given, Tensor) and given.shape == tokens.shape:
-            raise Wrong(
-                f"it has the tokens' shape {tuple(given.shape)}: first take the mean over the tokens, and return the "
-                "gate itself, not the gated tokens"
-            )
+            gated = close(given, tokens * excited.sigmoid())
+            hint = "return the gate itself, not the gated tokens" if gated else "first take the mean over the tokens"
+            raise Wrong(f"it has the tokens' shape {tuple(given.shape)}: {hint}")
         if isinstance(given, Tensor) and given.shape == (batch, width):
             raise Wrong(
                 f"shape {tuple(given.shape)}: keep the pooled axis, (batch, 1, width), so that the gate multiplies the "

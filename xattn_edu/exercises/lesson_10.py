@@ -15,7 +15,7 @@ _VOCABULARY = frozenset(
     + "ab abc ##cd ##c ##d ##de ##f 나 나무 ##무 ##가 ##들 ##이 ##들이".split()
 )
 _WORDS = (
-    "play playing playground playerer unplayable red redder ree abcd abcde abf".split()
+    "play una playing playground playerer unplayable red redder ree abcd abcde abf".split()
     + "나무가 나무들이 나이 xylophone playx xplay a abab".split()
 )
 
@@ -37,6 +37,7 @@ def word_pieces(answer: Answer) -> str:
             "If a word cannot be cut to its end, it is one [UNK], not [UNK] behind its pieces.": (
                 pieces if whole else [*pieces, "[UNK]"]
             ),
+            "A word that is not in the vocabulary as a whole is cut into pieces.": ["[UNK]"],
             "A piece inside a word is looked up with its ##.": _whole_or_unknown(_cut(word, inner="")),
         }
         cause = next((cause for cause, result in causes.items() if given == result), "")
@@ -77,7 +78,7 @@ def overall_and_mean_iou(answer: Answer) -> str:
         union = (predicted | target).sum(dim=(1, 2)).double()
         expected = _overall_and_mean(intersection, union)
         given = answer(predicted.clone(), target.clone())
-        if given is None or not isinstance(given, tuple) or len(given) != 2:
+        if not isinstance(given, tuple | list) or len(given) != 2:
             raise Wrong("return two numbers: the overall IoU, then the mean IoU")
         where, numbers = f"masks of shape {shape}", tuple(float(number) for number in given)
         if not all(map(math.isfinite, numbers)):
@@ -163,7 +164,7 @@ def pixels_ask_words(answer: Answer) -> str:
         mask = torch.arange(length) < torch.tensor([[length - 1], [length - 2]])[:batch]
 
         given, expected = answer(layer, maps.clone(), words.clone(), mask.clone()), _attend(layer, maps, words, mask)
-        if not isinstance(given, tuple) or len(given) != 2:
+        if not isinstance(given, tuple | list) or len(given) != 2:
             raise Wrong("return two tensors: the maps (batch, width, row, column) and the weights")
         scrambled = maps.reshape(batch, rows * columns, width)
         output, weights = layer(scrambled, words, mask[:, None], return_weights=True)

@@ -8,10 +8,11 @@ import contextlib
 import linecache
 import os
 import pickle
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from torch import nn
 
@@ -20,7 +21,10 @@ from xattn_edu.grading.confine import confine
 from xattn_edu.grading.wire import Broken, packed, plain, receive, send
 
 WORDS = 2000  # characters of an error that are kept
-CELL_SECONDS = 20.0
+CALL_SECONDS = 10.0  # for one call of a student's function
+CELL_SECONDS = 20.0  # for one cell
+CELLS_SECONDS = 40.0  # for all cells; when they are used up, each further one has LEAST
+LEAST = 2.0  # to define a function takes milliseconds
 
 
 def main() -> None:
@@ -29,17 +33,33 @@ def main() -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
     start = pickle.loads(receive(source))
-    force = confine(Path(start["folder"]), start["limits"], map(Path, start["readable"]))
-    if "no process outlives its own" in force and (inner := os.fork()):
-        # This one stays outside the new namespace of processes, and ends when the one inside does.
-        source.close(), sink.close()
-        _, status = os.waitpid(inner, 0)
-        os._exit(os.waitstatus_to_exitcode(status) & 255)
+    force = confine(Path(start["folder"]), start["limits"], [*map(Path, start["readable"])])
+    _enter(sink, namespace="no process outlives its own" in force)
     names, ran = run_cells(start["cells"])
     send(sink, packed({"force": force, "cells": ran}))
     with contextlib.suppress(Broken):
         serve(source, sink, names)
     os._exit(0)  # without the exit handlers of the student's code
+
+
+def _enter(sink: BinaryIO, namespace: bool) -> None:
+    """Go on inside the new namespace of processes, if there is one, as its first; tell the other side its number.
+
+    The process before it stays outside and waits for it.
+    """
+    if not namespace:
+        send(sink, packed({"inner": 0}))
+        return
+    told, tell = os.pipe()
+    if inner := os.fork():
+        send(sink, packed({"inner": inner}))
+        for stream in (tell, told, sink.fileno(), 0, 1, 2):  # else they would stay open when the one inside ends
+            os.close(stream)
+        _, status = os.waitpid(inner, 0)
+        os._exit(os.waitstatus_to_exitcode(status) & 255)
+    os.close(tell)
+    os.read(told, 1)  # until the number is sent
+    os.close(told)
 
 
 def run_cells(cells: Sequence[tuple[str, str]]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -52,17 +72,18 @@ def run_cells(cells: Sequence[tuple[str, str]]) -> tuple[dict[str, Any], dict[st
     shell = SimpleNamespace(run_line_magic=lambda *_: None, run_cell_magic=lambda *_: None, system=lambda *_: None)
     names: dict[str, Any] = {"__name__": "__main__", "get_ipython": lambda: shell, "display": lambda *_, **__: None}
     names["__builtins__"] = builtins
-    errors = {}
+    errors, end = {}, time.monotonic() + CELLS_SECONDS
     for name, source in cells:
+        seconds = max(LEAST, min(CELL_SECONDS, end - time.monotonic()))
         file = f"<cell {name}>"
         linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
         try:
-            with time_limit(CELL_SECONDS):
+            with time_limit(seconds):
                 exec(compile(transform(source), file, "exec"), names)
         except NotImplementedError:
             pass  # a stub that is called further down
         except TimeLimit:
-            errors[name] = f"did not end within {CELL_SECONDS:g} seconds"
+            errors[name] = f"did not end within {seconds:.0f} seconds"
         except BaseException as error:  # noqa: BLE001 - a student's code may raise anything, and the next cell follows
             errors[name] = f"{type(error).__name__}: {error}"[:WORDS]
     return names, errors
@@ -78,12 +99,12 @@ def serve(source: BinaryIO, sink: BinaryIO, names: dict[str, Any]) -> None:
             if key not in guards:
                 if key not in names:
                     raise Wrong(f"{key} is not defined: is its cell still there, and does it run?")
-                guards[key] = Guarded(names[key])
+                guards[key] = Guarded(names[key], CALL_SECONDS)
             if what == "learns":
                 guards[key].learns()
                 reply: dict[str, Any] = {"value": None}
             elif what == "load":
-                guards[key].answer.load_state_dict(arguments[0])
+                cast(nn.Module, guards[key].answer).load_state_dict(arguments[0])
                 reply = {"value": None}
             else:
                 reply = _value(guards[key](*arguments), guards[key], guards, objects)

@@ -3,13 +3,17 @@
 Taken are: folders of notebooks, zip archives of them (and archives inside an archive, once), and notebooks by
 themselves. The student's name is the first folder's; without a folder it is the part of the file's name that comes
 before the platform's numbers and words, as in Moodle's "Ada Lovelace_12345_assignsubmission_file_hw1.ipynb", Canvas's
-"lovelaceada_1234_5678_hw1.ipynb" and plain "ada-hw1.ipynb". Names are kept in Unicode's composed form.
+"lovelaceada_1234_5678_hw1.ipynb" and plain "ada-hw1.ipynb". Two students of one name keep the platform's numbers behind
+it. Names are kept in Unicode's composed form.
 """
 
+import datetime
 import io
+import os
 import re
 import unicodedata
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -18,8 +22,18 @@ from xattn_edu.files import write_atomically
 from xattn_edu.grading.sheets import LARGEST
 
 ARCHIVE = 2**30  # bytes of all that one archive may unpack to
-PLATFORMS = r"_\d+_assignsubmission_.*|_(late_)?\d+_\d+_.*"
+PLATFORMS = r"_(\d+)_assignsubmission_.*|_(?:late_)?(\d+)_\d+_.*"
 SKIPPED = ("__MACOSX", ".ipynb_checkpoints")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A notebook that was handed in: where, what is in it, when, and why it is left out ("" if it is not)."""
+
+    place: PurePosixPath
+    payload: bytes = b""
+    time: float = 0.0
+    remark: str = ""
 
 
 @dataclass
@@ -38,19 +52,26 @@ def collect(handed_in: Path, folder: Path, name: str) -> Collected:
     """
     if not handed_in.exists():
         raise FileNotFoundError(f"{handed_in} does not exist: give the folder or the archive that the platform made")
-    found = Collected()
-    for place, payload, remark in _walk(handed_in):
-        if remark:
-            found.left_out.append(f"{place}: {remark}")
+    collected = Collected()
+    numbers: dict[str, set[str]] = {}
+    for found in _walk(handed_in):
+        numbers.setdefault(student_of(found.place, name), set()).add(_number(found.place))
+    for found in _walk(handed_in):
+        if found.remark:
+            collected.left_out.append(f"{found.place}: {found.remark}")
             continue
-        student = student_of(place, name)
-        target = _free(folder / "submitted" / name / student, place.name, payload)
+        student = student_of(found.place, name)
+        if len(numbers[student]) > 1 and (number := _number(found.place)):
+            student = f"{student} ({number})"
+        target = _free(folder / "submitted" / name / student, found.place.name, found.payload)
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(target, payload)
-        found.students[student] = found.students.get(student, 0) + 1
-    if not found.students:
-        raise ValueError(f"no notebook (.ipynb) was found in {handed_in}" + "".join(f"\n  {x}" for x in found.left_out))
-    return found
+        write_atomically(target, found.payload)
+        os.utime(target, (found.time, found.time))  # the newest is graded
+        collected.students[student] = collected.students.get(student, 0) + 1
+    if not collected.students:
+        reasons = "".join(f"\n  {line}" for line in collected.left_out)
+        raise ValueError(f"no notebook (.ipynb) was found in {handed_in}{reasons}")
+    return collected
 
 
 def student_of(place: PurePosixPath, name: str) -> str:
@@ -60,8 +81,14 @@ def student_of(place: PurePosixPath, name: str) -> str:
     if not parts:
         text = re.sub(rf"(?i)[-_. ]*{re.escape(name)}[-_. ]*", "", text) or text
     text = unicodedata.normalize("NFC", text)
-    text = re.sub(r"[^\w .,'@+-]", "_", text).strip(" .")
+    text = re.sub(r"[^\w .,'@+()-]", "_", text).strip(" .")
     return text[:80] or "unnamed"
+
+
+def _number(place: PurePosixPath) -> str:
+    """The platform's number of the student; "" if there is none."""
+    found = re.search(PLATFORMS, str(place))
+    return (found.group(1) or found.group(2)) if found else ""
 
 
 def _free(folder: Path, file: str, payload: bytes) -> Path:
@@ -74,8 +101,8 @@ def _free(folder: Path, file: str, payload: bytes) -> Path:
     raise ValueError(f"{folder} has a thousand notebooks of one name")
 
 
-def _walk(handed_in: Path) -> Iterator[tuple[PurePosixPath, bytes, str]]:
-    """Every notebook: its place, its bytes, and why it is left out ("" if it is not)."""
+def _walk(handed_in: Path) -> Iterator[Found]:
+    """Every notebook."""
     if handed_in.is_file():
         yield from _unpacked(PurePosixPath(), handed_in.name, handed_in.read_bytes(), inside=False)
         return
@@ -87,23 +114,23 @@ def _walk(handed_in: Path) -> Iterator[tuple[PurePosixPath, bytes, str]]:
             yield from _unpacked(place.parent / place.stem, path.name, path.read_bytes(), inside=True)
         elif path.suffix == ".ipynb":
             if path.stat().st_size > LARGEST:
-                yield place, b"", f"larger than {LARGEST // 2**20} MB"
+                yield Found(place, remark=f"larger than {LARGEST // 2**20} MB")
             else:
-                yield place, path.read_bytes(), ""
+                yield Found(place, path.read_bytes(), path.stat().st_mtime)
 
 
-def _unpacked(
-    folder: PurePosixPath, file: str, payload: bytes, inside: bool
-) -> Iterator[tuple[PurePosixPath, bytes, str]]:
+def _unpacked(folder: PurePosixPath, file: str, payload: bytes, inside: bool) -> Iterator[Found]:
     """The notebooks of an archive, below `folder`; `inside` is whether it lay inside something itself."""
     if not file.endswith(".zip"):
-        yield folder / file, payload, "" if file.endswith(".ipynb") else "neither a notebook nor an archive"
+        yield Found(
+            folder / file, payload, remark="" if file.endswith(".ipynb") else "neither a notebook nor an archive"
+        )
         return
     try:
         with zipfile.ZipFile(io.BytesIO(payload)) as archive:
             infos = archive.infolist()
             if sum(info.file_size for info in infos) > ARCHIVE:
-                yield folder / file, b"", f"an archive that unpacks to more than {ARCHIVE // 2**20} MB"
+                yield Found(folder / file, remark=f"an archive that unpacks to more than {ARCHIVE // 2**20} MB")
                 return
             for info in infos:
                 parts = [part for part in PurePosixPath(info.filename).parts if part not in ("/", "..", ".")]
@@ -112,9 +139,16 @@ def _unpacked(
                 place = folder.joinpath(*parts)
                 if place.suffix == ".zip" and not inside:
                     yield from _unpacked(place.parent / place.stem, place.name, archive.read(info), inside=True)
+                elif place.suffix == ".ipynb" and info.file_size > LARGEST:
+                    yield Found(place, remark=f"larger than {LARGEST // 2**20} MB")
                 elif place.suffix == ".ipynb":
-                    too_large = info.file_size > LARGEST
-                    remark = f"larger than {LARGEST // 2**20} MB" if too_large else ""
-                    yield place, b"" if too_large else archive.read(info), remark
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError) as error:
-        yield folder / file, b"", f"a damaged archive ({error})"
+                    yield Found(place, archive.read(info), _time_of(info))
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, zlib.error) as error:
+        yield Found(folder / file, remark=f"a damaged archive ({error})")
+
+
+def _time_of(info: zipfile.ZipInfo) -> float:
+    try:
+        return datetime.datetime(*info.date_time).timestamp()
+    except (ValueError, OverflowError, OSError):  # no date at all, which some programs write
+        return 0.0

@@ -19,12 +19,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+if sys.platform != "win32":
+    import resource
+
+KEPT = ("LANG", "OMP_NUM_THREADS", "MPLBACKEND", "SYSTEMROOT")  # variables; Windows needs the last one
+
 
 @dataclass(frozen=True)
 class Limits:
     """What one student's process may use."""
 
-    seconds: float = 60.0  # of the clock, for all cells and calls together
+    seconds: float = 120.0  # of the clock, for all cells and calls of a student together
     memory: int = 4 * 2**30  # bytes of address space, for each process; torch alone takes most of 2 GiB of it
     file: int = 64 * 2**20  # bytes of the largest file that it may write
     processes: int = 64
@@ -34,25 +39,26 @@ class Limits:
 def confine(folder: Path, limits: Limits, readable: Iterable[Path]) -> list[str]:
     """Let this process read `readable`, write below `folder` and use `limits`; what is in force, in words.
 
-    Its children inherit all of it. The environment keeps nothing but the language and the number of threads.
+    Its children inherit all of it. The environment keeps nothing but KEPT.
     """
-    kept = {name: os.environ[name] for name in ("LANG", "OMP_NUM_THREADS", "MPLBACKEND") if name in os.environ}
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
     os.environ.clear()
-    os.environ.update(kept | {"HOME": str(folder), "TMPDIR": str(folder), "MPLCONFIGDIR": str(folder)})
+    os.environ.update(
+        kept | {"HOME": str(folder), "TMPDIR": str(folder), "MPLCONFIGDIR": str(folder), "USER": "student"}
+    )
     os.chdir(folder)
     force = ["an environment without the lecturer's variables"]
-    if sys.platform == "linux":
-        force += _namespaces()
-    if os.name == "posix":
-        force += _resource_limits(limits)
+    own = _namespaces() if sys.platform == "linux" else []
+    force += own
+    if sys.platform != "win32":
+        force += _resource_limits(limits, readable, alone=bool(own))
     if sys.platform == "linux":
         force += _landlock(folder, readable)
     return force
 
 
-def _resource_limits(limits: Limits) -> list[str]:
-    import resource
-
+def _resource_limits(limits: Limits, readable: Iterable[Path], alone: bool) -> list[str]:
+    """`alone` is whether no process outside counts as this user's."""
     bounds = {"CPU": int(limits.seconds) + 5, "AS": limits.memory, "FSIZE": limits.file, "CORE": 0, "NOFILE": 256}
     force = []
     for name, bound in bounds.items():
@@ -62,26 +68,55 @@ def _resource_limits(limits: Limits) -> list[str]:
         with contextlib.suppress(ValueError, OSError):  # macOS has no limit on address space
             resource.setrlimit(number, (bound, bound))
             force.append(name)
+    words = []
     if os.geteuid() == 0:
-        _become_nobody()
-        force.append("the user nobody")
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NPROC, (limits.processes, limits.processes))
-        force.append("NPROC")
-    return [f"limits on {', '.join(force)}"]
+        _become_somebody_else(readable)
+        words, alone = ["a user without rights"], True
+    if (others := 0 if alone else _threads_of_this_user()) is not None:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NPROC, (others + limits.processes, others + limits.processes))
+            force.append("NPROC")
+    return [*words, f"limits on {', '.join(force)}"]
 
 
-def _become_nobody() -> None:
-    """No limit on processes holds for root. What root can read stays readable, as far as Landlock lets it."""
+def _threads_of_this_user() -> int | None:
+    """How many run now, all programs together; None where /proc does not tell."""
+    count = 0
+    for status in Path("/proc").glob("[0-9]*/status"):
+        with contextlib.suppress(OSError):
+            lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+            if int(lines["Uid"].split()[0]) == os.getuid():
+                count += int(lines["Threads"])
+    return count or None
+
+
+def _become_somebody_else(readable: Iterable[Path]) -> None:
+    """Give up root, for which no limit on processes holds, for a user that no other process has.
+
+    If this user cannot read `readable`, it keeps root's right to read, as far as Landlock lets it.
+    """
     libc = ctypes.CDLL(None)
     keep_capabilities = 8
     linux = sys.platform == "linux" and libc.prctl(keep_capabilities, 1, 0, 0, 0) == 0
+    user = 1 << 30 | os.getpid()
     os.setgroups([])
-    os.setgid(65534)
-    os.setuid(65534)
+    try:
+        os.setgid(user)
+        os.setuid(user)
+    except OSError:  # a container that knows fewer users
+        os.setgid(65534)
+        os.setuid(65534)
     if linux:
-        read_all = 1 << 2  # CAP_DAC_READ_SEARCH: Python may lie in a folder of root's
+        read_all = 0 if all(map(_may_be_read, readable)) else 1 << 2  # CAP_DAC_READ_SEARCH
         libc.capset(struct.pack("Ii", 0x20080522, 0), struct.pack("6I", read_all, read_all, 0, 0, 0, 0))
+
+
+def _may_be_read(path: Path) -> bool:
+    """Also true if there is no such path."""
+    try:
+        return os.access(path, os.R_OK) or not path.exists()
+    except PermissionError:
+        return False
 
 
 # --- Linux

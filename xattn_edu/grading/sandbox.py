@@ -1,26 +1,26 @@
 """A student's process, seen from the lecturer's: start it, call a function of the student's, end it."""
 
-import os
 import pickle
-import signal
-import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 from torch import Tensor
 
-import xattn_edu
 from xattn_edu.exercises.guard import NotAttempted, Stopped, Wrong
+from xattn_edu.grading import forkserver
+from xattn_edu.grading.child import CALL_SECONDS
 from xattn_edu.grading.confine import Limits
 from xattn_edu.grading.wire import Broken, parsed, receive, send, unpacked
 
-PACKAGE = Path(xattn_edu.__file__).parent
-START = "import sys; sys.path.insert(0, sys.argv[1]); from xattn_edu.grading.child import main; main()"
 SYSTEM = "/usr /lib /lib64 /etc /dev/null /dev/zero /dev/urandom /proc /sys/devices/system/cpu".split()
+READABLE = [sys.prefix, sys.base_prefix, str(forkserver.ROOT / "xattn_edu"), *SYSTEM]
+GRACE = 10.0  # seconds after which a call whose own time limit did not end it is ended with its process
+
+Start = Callable[[Path], forkserver.Process]
 
 
 class Sandbox:
@@ -28,37 +28,34 @@ class Sandbox:
 
     `force` says in words how the process is confined, `errors` which cells stopped, `output` what was printed (cut).
     Raises Broken if the process ends before its cells have run.
+
+    Args:
+        cells: name and source of each, in order.
+        limits: of this process and all that it starts.
+        start: starts a process in a folder: `forkserver.new`, or the faster `copy` of a ForkServer.
     """
 
-    def __init__(self, cells: Sequence[tuple[str, str]], limits: Limits | None = None):
-        limits = limits or Limits()
-        self.limits, self.output = limits, b""
+    def __init__(self, cells: Sequence[tuple[str, str]], limits: Limits | None = None, start: Start = forkserver.new):
+        self.limits, self.output = limits or Limits(), b""
         self._folder = tempfile.TemporaryDirectory(prefix="xattn_student_", ignore_cleanup_errors=True)
         folder = Path(self._folder.name)
         folder.chmod(0o777)  # the process may run as another user; nobody else gets through its parent
-        environment = {"OMP_NUM_THREADS": "1", "MPLBACKEND": "agg", "LANG": "C.UTF-8", "PATH": os.defpath}
-        environment |= {name: os.environ[name] for name in ("SYSTEMROOT",) if name in os.environ}  # Windows needs it
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-c", START, str(PACKAGE.parent)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment,
-            cwd=folder,
-            start_new_session=True,
-        )
-        self._to, self._back = cast(BinaryIO, self._process.stdin), cast(BinaryIO, self._process.stdout)
-        self._timer = threading.Timer(limits.seconds, self._kill)
-        self._timer.daemon = True
-        self._timer.start()
-        threading.Thread(target=self._drain, daemon=True).start()
-        readable = [sys.prefix, sys.base_prefix, str(PACKAGE), *SYSTEM]
-        start = {"folder": str(folder), "limits": limits, "readable": readable, "cells": list(cells)}
         try:
-            self._send(start)
+            self._process = start(folder)
+        except OSError:
+            self._folder.cleanup()
+            raise
+        self._late = False
+        self._timer = self._end_after(self.limits.seconds)
+        threading.Thread(target=self._drain, daemon=True).start()
+        try:
+            asked = {"folder": str(folder), "limits": self.limits, "readable": READABLE, "cells": list(cells)}
+            self._send(asked)
+            if inner := self._receive()["inner"]:
+                self._process.watch(int(inner))
             hello = self._receive()
             self.force, self.errors = [*map(str, hello["force"])], {str(k): str(v) for k, v in hello["cells"].items()}
-        except (Broken, KeyError, TypeError, AttributeError) as error:
+        except (Broken, KeyError, TypeError, ValueError, AttributeError) as error:
             reason = self._end("its cells have run")
             self.close()
             raise Broken(reason) from error
@@ -72,17 +69,19 @@ class Sandbox:
     def close(self) -> None:
         """End the process with all that it has started, and remove its folder."""
         self._timer.cancel()
-        self._kill()
-        self._process.wait()
+        self._process.close()
         self._folder.cleanup()
 
     def request(self, what: str, key: str | int, arguments: Sequence[Any] = ()) -> dict[str, Any]:
         """The reply to a request. Raises Wrong, NotAttempted and Stopped as a guarded call does, Broken if it ended."""
+        timer = self._end_after(CALL_SECONDS + GRACE)
         try:
             self._send((what, key, tuple(arguments)))
             reply = self._receive()
         except Broken as error:
             raise Broken(self._end("it was finished")) from error
+        finally:
+            timer.cancel()
         if "not attempted" in reply:
             raise NotAttempted
         if "wrong" in reply:
@@ -92,27 +91,31 @@ class Sandbox:
         return reply
 
     def _send(self, message: Any) -> None:
-        send(self._to, pickle.dumps(message))
+        send(self._process.to, pickle.dumps(message))
 
     def _receive(self) -> dict[str, Any]:
-        return unpacked(receive(self._back))
+        return unpacked(receive(self._process.back))
+
+    def _end_after(self, seconds: float) -> threading.Timer:
+        def end() -> None:
+            self._late = True
+            self._process.end()
+
+        timer = threading.Timer(seconds, end)
+        timer.daemon = True
+        timer.start()
+        return timer
 
     def _end(self, before: str) -> str:
-        if self._timer.finished.is_set():
-            return f"the notebook was ended after {self.limits.seconds:g} seconds, before {before}"
+        if self._late:
+            return f"the notebook's process took too long and was ended before {before}"
         return f"the notebook's process ended by itself before {before}: out of memory, or os._exit?"
-
-    def _kill(self) -> None:
-        if self._process.poll() is None:
-            if os.name == "posix":
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.kill()
 
     def _drain(self) -> None:
         """Keep the beginning of what is printed, and read on, so that printing never stops the process."""
-        stream = cast(BinaryIO, self._process.stderr)
-        while chunk := stream.read1(1 << 16):  # type: ignore[attr-defined]
-            self.output = (self.output + chunk)[: self.limits.output]
+        with self._process.printed as stream:
+            while chunk := stream.read1(1 << 16):  # type: ignore[attr-defined]
+                self.output = (self.output + chunk)[: self.limits.output]
 
 
 class Remote:

@@ -25,6 +25,7 @@ LARGEST = 20 * 2**20  # bytes of a notebook; one with pictures has less than 2 M
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 STUB = "raise NotImplementedError  # your code"
 TEXT = "*Your answer.*"
+OWN = "own"  # the name under which cells of the student's own are run
 
 
 class NoSheet(ValueError):
@@ -181,11 +182,11 @@ def _sorted_out(
     waiting: list[tuple[str, str]] = []
     for cell in submitted["cells"]:
         name = name_of(cell)
-        if name in release:
+        if name is not None and name in release:
             found.setdefault(name, []).append(source_of(cell))
             own.setdefault(name, []).extend(waiting)
             waiting = []
         elif cell.get("cell_type") == "code":
-            waiting.append(("own", source_of(cell)))
+            waiting.append((OWN, source_of(cell)))
     own[None] = waiting
     return own, found

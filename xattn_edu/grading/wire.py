@@ -51,10 +51,10 @@ def plain(x: Any) -> Any:
     if x is None or isinstance(x, bool | int | str):
         return x
     if isinstance(x, float):
-        return {"float": repr(x)}
+        return {"float": repr(float(x))}  # NumPy's float64 is a float, and writes itself in another way
     if isinstance(x, np.generic):
         return plain(x.item())
-    if isinstance(x, Tensor):
+    if isinstance(x, Tensor) and not x.is_complex():
         x = x.detach().cpu()
         return {"tensor": _array((x.float() if x.dtype == torch.bfloat16 else x).numpy())}
     if isinstance(x, np.ndarray) and x.dtype.name in DTYPES:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from xattn_edu.exercises.checking import show
-from xattn_edu.homework import hw1, hw2, hw3, hw4
+from xattn_edu.homework import hw1, hw2, hw3, hw4, hw5
 from xattn_edu.homework.exercise import Exercise
 from xattn_edu.shapes import check_choice
 
@@ -15,6 +15,7 @@ SETS: Mapping[str, Mapping[str, Exercise]] = {
     "hw2": hw2.EXERCISES,
     "hw3": hw3.EXERCISES,
     "hw4": hw4.EXERCISES,
+    "hw5": hw5.EXERCISES,
 }
 
 

@@ -1,8 +1,10 @@
 """An answer that makes a known mistake, and an answer that is right in another way than the source's."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+Answer = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -11,11 +13,12 @@ class Mistake:
 
     `exercise` is "02.heads_apart" for the exercise of a lesson and "hw1.softmax_gradient" for a graded one, `cause` a
     part of the verdict's words that no other mistake of the exercise has, `section` what to read again, as "02, 2.3".
+    Without a cause the answer has only to be refused, and must not be named as another mistake.
     """
 
     exercise: str
     name: str
-    answer: Callable[..., Any]
+    answer: Answer
     cause: str
     section: str
 
@@ -26,4 +29,32 @@ class Different:
 
     exercise: str
     name: str
-    answer: Callable[..., Any]
+    answer: Answer
+
+
+class Named(NamedTuple):
+    """In a lesson's table: a wrong answer whose mistake the verdict must name, in these words."""
+
+    words: str
+    answer: Answer
+
+
+def entries(
+    lesson: int,
+    sections: Mapping[str, str],
+    wrong: Mapping[str, Mapping[str, Answer | Named]],
+    right: Mapping[str, Mapping[str, Answer]],
+) -> tuple[tuple[Mistake, ...], tuple[Different, ...]]:
+    """The entries of a lesson from its tables {exercise: {name: answer}}; `sections` has the section of an exercise."""
+    mistakes = []
+    for exercise, answers in wrong.items():
+        for name, answer in answers.items():
+            words, answer = answer if isinstance(answer, Named) else ("", answer)
+            section = f"{lesson:02}, {sections[exercise]}"
+            mistakes.append(Mistake(f"{lesson:02}.{exercise}", name, answer, words, section))
+    different = [
+        Different(f"{lesson:02}.{exercise}", name, answer)
+        for exercise, answers in right.items()
+        for name, answer in answers.items()
+    ]
+    return tuple(mistakes), tuple(different)

@@ -1,8 +1,8 @@
-"""Wrong answers to the exercises of lesson 1, attention in NumPy."""
+"""Answers to the exercises of lesson 1, attention in NumPy: wrong ones, and other right ones."""
 
 import numpy as np
-from helpers.exercises import Named, accepted, covers, named, refused, says_every_cause
 
+from xattn_edu.homework.mistakes.mistake import Named, entries
 from xattn_edu.models.attention_numpy import softmax
 
 
@@ -91,12 +91,18 @@ def without_average(grad_output, query, key, value):
     return (weights * grad_weights).T @ query / scale
 
 
+SECTIONS = {
+    "stable_softmax": "1.2",
+    "window_mask": "1.5",
+    "attention_gradients": "1.7",
+    "denoiser": "1.9",
+}
 WRONG = {
     "stable_softmax": {
         "exponentials": Named("divide by the row's sum", np.exp),
         "not divided": Named("division by the row's sum is missing", lambda s: np.exp(s - s.max(-1, keepdims=True))),
         "divided by the mean": Named("not by its mean", lambda s: softmax(s) * s.shape[-1]),
-        "nothing subtracted": Named("scores around 1000 give nan", lambda s: over_row_sums(np.exp(s))),
+        "nothing subtracted": Named("subtract the row's largest score", lambda s: over_row_sums(np.exp(s))),
         "one maximum for all rows": Named("its own largest", lambda s: over_row_sums(np.exp(s - s.max()))),
         "a constant subtracted": Named("subtract the row's largest score", lambda s: over_row_sums(np.exp(s - 700))),
         "a maximum subtracted if positive": Named("subtract the row's largest score", only_a_positive_maximum),
@@ -132,7 +138,7 @@ WRONG = {
         ),
         "a reach of one at least": Named("a reach of 1", lambda n, r: window(n, max(r, 1))),
         "a reach of two at least, or none": lambda n, r: window(n, max(r, 2) if r else 0),
-        "an even reach": lambda n, r: window(n, r // 2 * 2),
+        "an even reach": Named("one too narrow", lambda n, r: window(n, r // 2 * 2)),
         "everything if the reach is longer than the sentence": lambda n, r: window(n, r) | (r > n),
         "both ends alone": lambda n, r: np.eye(n, dtype=bool) | np.eye(n, k=-r, dtype=bool),
         "a slice that begins before the row": slice_before_the_row,
@@ -161,7 +167,7 @@ WRONG = {
         ),
         "values given equally": changed(2, lambda right, g, q, k, v: np.full_like(right, 1 / len(k)) * g.sum(axis=0)),
         "wrong sign": lambda *a: tuple(-gradient for gradient in gradients(*a)),
-        "in another order": Named("for the query", lambda *a: gradients(*a)[::-1]),
+        "in another order": Named("in another order", lambda *a: gradients(*a)[::-1]),
         "the keys' alone": Named("return three gradients", lambda *a: gradients(*a)[1]),
         "nothing": Named("returns None", lambda *a: None),
     },
@@ -171,19 +177,63 @@ WRONG = {
         "all alike": Named("below 0", lambda noisy: np.zeros((784, 784))),
         "the neighbours alone": Named("below 0", lambda noisy: distances(noisy, 0, 1)),
         "near pixels a little more": Named("around 0", lambda noisy: distances(noisy, nearby=0.005)),
-        "one row": Named("784 x 784", lambda noisy: np.zeros((1, 784))),
-        "minus infinity": Named("finite", lambda noisy: np.full((784, 784), -np.inf)),
+        "one row": Named("given shape (1, 784)", lambda noisy: np.zeros((1, 784))),
+        "minus infinity": Named("given shape (784, 784)", lambda noisy: np.full((784, 784), -np.inf)),
         "nothing": Named("returns None", lambda noisy: None),
     },
 }
 
-test_each_exercise_has_wrong_answers = covers(1, WRONG)
-test_no_wrong_answer_is_accepted = refused(WRONG)
-test_a_known_mistake_is_named = named(WRONG)
-test_a_right_answer_is_accepted = accepted(
-    {
-        "attention_gradients": {"a list": lambda *a: list(gradients(*a))},
-        "denoiser": {"keys from a first pass, and near ones": twice},
-    }
-)
-test_every_mistake_that_can_be_named_is_made = says_every_cause(1, WRONG)
+
+def softmax_by_logarithm(scores):
+    top = np.max(scores, axis=-1, keepdims=True)
+    return np.exp(scores - top - np.log(np.exp(scores - top).sum(-1, keepdims=True)))
+
+
+def softmax_row_by_row(scores):
+    rows = scores.reshape(-1, scores.shape[-1])
+    weights = np.zeros(rows.shape)
+    for number, row in enumerate(rows):
+        exponentials = np.exp(row - row.max())
+        weights[number] = exponentials / exponentials.sum()
+    return weights.reshape(scores.shape)
+
+
+def window_by_loops(length, reach):
+    mask = np.zeros((length, length), dtype=bool)
+    for i in range(length):
+        mask[i, max(0, i - reach) : i + 1] = True
+    return mask
+
+
+def gradients_row_by_row(grad_output, query, key, value):
+    """With the whole matrix of softmax's derivatives."""
+    root = query.shape[-1] ** 0.5
+    weights = softmax(query @ key.T / root)
+    grad_scores = np.empty(weights.shape)
+    for i, row in enumerate(weights):
+        grad_scores[i] = (np.diag(row) - np.outer(row, row)) @ (value @ grad_output[i])
+    return grad_scores @ key / root, grad_scores.T @ query / root, weights.T @ grad_output
+
+
+RIGHT = {
+    "stable_softmax": {
+        "by the logarithm of the sum": softmax_by_logarithm,
+        "row by row": softmax_row_by_row,
+        "the library's": softmax,
+        "a little more subtracted": lambda s: over_row_sums(np.exp(s - s.max(axis=-1, keepdims=True) - 3)),
+    },
+    "window_mask": {
+        "two triangles": window,
+        "by loops": window_by_loops,
+        "triangles of triu": lambda n, r: np.tril(np.triu(np.ones((n, n), bool), -r)),
+        "rows of a list": lambda n, r: np.array([[0 <= i - j <= r for j in range(n)] for i in range(n)]),
+    },
+    "attention_gradients": {
+        "a list": lambda *a: list(gradients(*a)),
+        "by the matrix of derivatives": gradients_row_by_row,
+        "an array for each, stacked last": lambda *a: [np.ascontiguousarray(g) for g in gradients(*a)],
+    },
+    "denoiser": {"keys from a first pass, and near ones": twice},
+}
+
+MISTAKES, DIFFERENT = entries(1, SECTIONS, WRONG, RIGHT)

@@ -1,9 +1,10 @@
-"""Wrong answers to the exercises of lesson 2, self-attention in PyTorch."""
+"""Answers to the exercises of lesson 2, self-attention in PyTorch: wrong ones, and other right ones."""
 
 import torch
 from einops import rearrange
-from helpers.attention_by_hand import gathered
-from helpers.exercises import Named, accepted, covers, named, refused, says_every_cause
+
+from xattn_edu.homework.mistakes.by_hand import gathered
+from xattn_edu.homework.mistakes.mistake import Named, entries
 
 
 def table(layer, tokens, change=torch.randn_like, into=None):
@@ -55,6 +56,12 @@ def by_hand(layer, tokens, keys_from, values_from, padding, scale=None, projecte
     return layer.output(merged) if projected else merged
 
 
+SECTIONS = {
+    "heads_apart": "2.2",
+    "dependence": "2.2",
+    "look_back": "2.4",
+    "cross_attention": "2.5",
+}
 WRONG = {
     "heads_apart": {
         "view alone": Named("view alone", lambda x, h: x.view(len(x), h, x.shape[1], -1)),
@@ -76,7 +83,7 @@ WRONG = {
     "cross_attention": {
         "self-attention": Named("self-attention", lambda f, t, c, p: f(t)),
         "exchanged": Named("Exchanged", lambda f, t, c, p: f(c, t)),
-        "padding attended to": Named("padding is attended to", lambda f, t, c, p: f(t, c)),
+        "padding attended to": Named("The padding is attended to", lambda f, t, c, p: f(t, c)),
         "padding alone": Named("only the padding", lambda f, t, c, p: f(t, c, p[:, None])),
         "masked after the softmax": Named("mask the scores", late),
         "no output projection, no mask": lambda f, t, c, p: gathered(f, t, c),
@@ -96,7 +103,6 @@ WRONG = {
         "always three": lambda s, w: turned(3, w),
         "twice as far": lambda s, w: turned(2 * s, w),
         "sines beside their cosines": lambda s, w: rearrange(turned(s, w), "(a i) (b j) -> (i a) (j b)", a=2, b=2),
-        "an array": Named("expected a tensor", lambda s, w: turned(s, w).numpy()),
         "half": Named("expected a tensor", lambda s, w: turned(s, w)[: w // 2]),
         "nothing": Named("returns None", lambda s, w: None),
     },
@@ -116,14 +122,43 @@ def fitted(shift, width):
     return torch.linalg.lstsq(positions[shift:], positions[: 64 - shift], driver="gelsd").solution
 
 
-test_each_exercise_has_wrong_answers = covers(2, WRONG)
-test_no_wrong_answer_is_accepted = refused(WRONG)
-test_a_known_mistake_is_named = named(WRONG)
-test_a_right_answer_is_accepted = accepted(
-    {
-        "dependence": {"random changes": table},
-        "cross_attention": {"the layer itself": padded},
-        "look_back": {"a rotation": turned, "a longer rotation": lambda s, w: 7 * turned(s, w), "a fit": fitted},
-    }
-)
-test_every_mistake_that_can_be_named_is_made = says_every_cause(2, WRONG)
+def heads_joined_again(tokens, heads):
+    return torch.stack(tokens.chunk(heads, dim=-1), dim=1)
+
+
+def table_by_signs(layer, tokens):
+    """Every second channel is changed; the columns are found in one comprehension."""
+    before, signs = layer(tokens), torch.ones_like(tokens[0])
+    signs[::2] = -2
+    each = torch.eye(len(tokens), dtype=tokens.dtype)[:, :, None] * signs
+    return torch.stack([(layer(tokens + change) - before).abs().amax(1) > 1e-9 for change in each]).T
+
+
+def fused(layer, tokens, context, padding):
+    parts = layer.query(tokens), layer.key(context), layer.value(context)
+    query, key, value = (rearrange(part, "b t (h d) -> b h t d", h=layer.heads) for part in parts)
+    heads = torch.nn.functional.scaled_dot_product_attention(query, key, value, ~padding[:, None, None])
+    return layer.output(heads.transpose(1, 2).flatten(2))
+
+
+RIGHT = {
+    "heads_apart": {
+        "chunks": heads_joined_again,
+        "einops": lambda x, h: rearrange(x, "b t (h d) -> b h t d", h=h),
+        "unflatten": lambda x, h: x.unflatten(-1, (h, -1)).transpose(1, 2).contiguous(),
+    },
+    "dependence": {"random changes": table, "known changes": table_by_signs},
+    "cross_attention": {
+        "the layer itself": padded,
+        "-1e9": lambda f, t, c, p: by_hand(f, t, c, c, p),
+        "torch's own": fused,
+    },
+    "look_back": {
+        "a rotation": turned,
+        "an array": lambda s, w: turned(s, w).numpy(),
+        "a longer rotation": lambda s, w: 7 * turned(s, w),
+        "a fit": fitted,
+    },
+}
+
+MISTAKES, DIFFERENT = entries(2, SECTIONS, WRONG, RIGHT)

@@ -1,8 +1,8 @@
-"""Wrong answers to the exercises of lesson 3, encoder and decoder."""
+"""Answers to the exercises of lesson 3, encoder and decoder: wrong ones, and other right ones."""
 
 import torch
-from helpers.exercises import Named, covers, named, refused, says_every_cause
 
+from xattn_edu.homework.mistakes.mistake import Named, entries
 from xattn_edu.models.attention import causal_mask
 
 
@@ -114,6 +114,12 @@ def old_tokens_asked(y, memory, mask, layer):
     return norms[2](z + feed_forward(z))
 
 
+SECTIONS = {
+    "decoder_layer": "3.3",
+    "three_masks": "3.4",
+    "grouped_attention": "3.5",
+    "exchanged_date": "3.7",
+}
 WRONG = {
     "decoder_layer": {
         "no causal mask": Named("needs a causal mask", lambda y, memory, mask, f: f(y, memory, None, mask)[0]),
@@ -131,7 +137,9 @@ WRONG = {
         "the tokens": lambda y, memory, mask, f: y,
     },
     "three_masks": {
-        "a causal cross-attention": lambda s, t: (padding(s), causal(t), causal(t)),
+        "a causal cross-attention": Named(
+            "(batch, query, key) = (2, 4, 6)", lambda s, t: (padding(s), causal(t), causal(t))
+        ),
         "padding inverted": Named("inverted", lambda s, t: (~padding(s), causal(t), ~padding(s))),
         "later tokens": Named("to later tokens", lambda s, t: (padding(s), causal(t).mT, padding(s))),
         "not itself": Named("to itself, too", lambda s, t: (padding(s), causal(t) & ~causal(t).mT, padding(s))),
@@ -144,7 +152,7 @@ WRONG = {
         "0.0 and 1.0": Named(
             "True and False", lambda s, t: (padding(s).float(), causal(t).float(), padding(s).float())
         ),
-        "two masks": Named("return three masks", lambda s, t: (padding(s), causal(t))),
+        "two masks": Named("given tuple", lambda s, t: (padding(s), causal(t))),
         "nothing": Named("given nothing", lambda s, t: None),
     },
     "grouped_attention": {
@@ -167,7 +175,53 @@ WRONG = {
     },
 }
 
-test_each_exercise_has_wrong_answers = covers(3, WRONG)
-test_no_wrong_answer_is_accepted = refused(WRONG)
-test_a_known_mistake_is_named = named(WRONG)
-test_every_mistake_that_can_be_named_is_made = says_every_cause(3, WRONG)
+
+def decoder_layer(y, memory, mask, layer):
+    """The right answer, as a loop."""
+    return post_norm(y, sublayers(layer, memory, mask), norms_of(layer))
+
+
+def grouped_by_an_axis(q, k, v):
+    """The heads of a group have an axis of their own."""
+    batch, heads, queries, dim = q.shape
+    grouped = q.reshape(batch, k.shape[1], -1, queries, dim)
+    return attended(grouped, k[:, :, None], v[:, :, None]).reshape(batch, heads, queries, -1)
+
+
+def grouped_head_by_head(q, k, v):
+    each = q.shape[1] // k.shape[1]
+    return torch.stack([attended(q[:, h], k[:, h // each], v[:, h // each]) for h in range(q.shape[1])], dim=1)
+
+
+def date_by_split(keys, values):
+    numbers = values.replace("/", " ").replace(".", " ").split()
+    month = numbers[0] if "/" in keys else numbers[1]
+    day = numbers[1] if "/" in keys else numbers[0]
+    return "-".join([numbers[2], month.zfill(2), day.zfill(2)])
+
+
+RIGHT = {
+    "decoder_layer": {
+        "a loop": decoder_layer,
+        "the library's": lambda y, memory, mask, f: f(y, memory, causal(y), mask)[0],
+    },
+    "three_masks": {
+        "a list, expanded": lambda s, t: [
+            padding(s).expand(-1, s.shape[1], -1),
+            causal(t).expand(len(t), -1, -1),
+            padding(s).expand(-1, t.shape[1], -1),
+        ],
+        "unsqueeze and tril": lambda s, t: (
+            s.ne(0).unsqueeze(1),
+            torch.ones(1, t.shape[1], t.shape[1], dtype=torch.bool).tril(),
+            s.ne(0).unsqueeze(1),
+        ),
+    },
+    "grouped_attention": {
+        "an axis for the group": grouped_by_an_axis,
+        "head by head": grouped_head_by_head,
+    },
+    "exchanged_date": {"by split": date_by_split},
+}
+
+MISTAKES, DIFFERENT = entries(3, SECTIONS, WRONG, RIGHT)

@@ -1,7 +1,8 @@
-"""Wrong answers to the exercises of lesson 10, referring segmentation."""
+"""Answers to the exercises of lesson 10, referring segmentation: wrong ones, and other right ones."""
 
 import torch
-from helpers.exercises import Named, covers, named, refused, says_every_cause
+
+from xattn_edu.homework.mistakes.mistake import Named, entries
 
 
 def longest(word, start, known, prefix="##"):
@@ -168,6 +169,12 @@ def with_a_residual(layer, maps, words, mask):
     return maps + output, weights
 
 
+SECTIONS = {
+    "word_pieces": "10.3",
+    "overall_and_mean_iou": "10.4",
+    "window_bias": "10.5",
+    "pixels_ask_words": "10.6",
+}
 WRONG = {
     "word_pieces": {
         "looked up without ##": Named("looked up with its ##", looked_up_without_marks),
@@ -177,14 +184,16 @@ WRONG = {
         "letters for unknown pieces": letters_for_unknown_pieces,
         "no ##": Named("carry ##", lambda w, v: [piece.removeprefix("##") for piece in word_pieces(w, v)]),
         "last piece first": lambda w, v: word_pieces(w, v)[::-1],
-        "whole words": lambda w, v: [w] if w in v else ["[UNK]"],
+        "whole words": Named("is cut into pieces", lambda w, v: [w] if w in v else ["[UNK]"]),
         "known pieces alone": Named("no piece of it is kept", lambda w, v: cut(w, v)[0]),
         "one string": lambda w, v: "".join(word_pieces(w, v)),
         "nothing": Named("returns None", lambda w, v: None),
     },
     "overall_and_mean_iou": {
         "mean first": Named("Overall first", lambda p, t: ious(p, t)[::-1]),
-        "empty masks as 1": Named("as IoU 0", lambda p, t: overall_and_mean(*areas(p, t), empty=1.0)),
+        "empty masks as 1": Named(
+            "as in the papers' evaluation", lambda p, t: overall_and_mean(*areas(p, t), empty=1.0)
+        ),
         "Dice": Named("Dice", dice),
         "both areas as the union": Named("it is not the union", intersection_counted_twice),
         "the mean twice": Named("before it divides", mean_twice),
@@ -193,7 +202,7 @@ WRONG = {
         "empty masks left out, or 0": Named("not left out", empty_masks_left_out_or_0),
         "of the background": lambda p, t: ious(~p, ~t),
         "overall IoU alone": Named("return two numbers", lambda p, t: ious(p, t)[0]),
-        "mean of pixels": mean_of_pixels,
+        "mean of pixels": Named("counts as 0", mean_of_pixels),
         "nothing": Named("return two numbers", lambda p, t: None),
     },
     "window_bias": {
@@ -225,7 +234,47 @@ WRONG = {
     },
 }
 
-test_each_exercise_has_wrong_answers = covers(10, WRONG)
-test_no_wrong_answer_is_accepted = refused(WRONG)
-test_a_known_mistake_is_named = named(WRONG)
-test_every_mistake_that_can_be_named_is_made = says_every_cause(10, WRONG)
+
+def by_recursion(word, known, prefix=""):
+    if not word:
+        return []
+    for end in range(len(word), 0, -1):
+        if prefix + word[:end] in known:
+            rest = by_recursion(word[end:], known, "##")
+            return ["[UNK]"] if rest == ["[UNK]"] else [prefix + word[:end], *rest]
+    return ["[UNK]"]
+
+
+def ious_one_by_one(predicted, target):
+    pairs = [(int((p & t).sum()), int((p | t).sum())) for p, t in zip(predicted, target)]
+    overall = sum(i for i, _ in pairs) / max(1, sum(u for _, u in pairs))
+    return [overall, sum(i / u if u else 0.0 for i, u in pairs) / len(pairs)]
+
+
+def bias_by_loops(table, window):
+    given = torch.zeros(table.shape[2], window**2, window**2)
+    for query in range(window**2):
+        for key in range(window**2):
+            down, right = query // window - key // window, query % window - key % window
+            given[:, query, key] = table[down + window - 1, right + window - 1]
+    return given
+
+
+def asked_by_axes(layer, maps, words, mask):
+    tokens = maps.permute(0, 2, 3, 1).reshape(len(maps), -1, maps.shape[1])
+    output, weights = layer(tokens, words, mask.unsqueeze(1).expand(-1, tokens.shape[1], -1), return_weights=True)
+    maps_like = (len(maps), *maps.shape[2:], -1)
+    return [output.reshape(maps_like).permute(0, 3, 1, 2), weights.reshape(*weights.shape[:2], *maps.shape[2:], -1)]
+
+
+RIGHT = {
+    "word_pieces": {"by recursion": by_recursion, "a tuple": lambda w, v: tuple(word_pieces(w, v))},
+    "overall_and_mean_iou": {
+        "one by one, a list": ious_one_by_one,
+        "tensors": lambda p, t: tuple(torch.tensor(x) for x in ious(p, t)),
+    },
+    "window_bias": {"loops": bias_by_loops, "indices": bias},
+    "pixels_ask_words": {"permuted": asked_by_axes, "flatten": lambda f, x, w, m: attended(f, x, w, m[:, None])},
+}
+
+MISTAKES, DIFFERENT = entries(10, SECTIONS, WRONG, RIGHT)

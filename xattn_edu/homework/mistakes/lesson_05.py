@@ -1,9 +1,9 @@
-"""Wrong answers to the exercises of lesson 5, patches and ViT."""
+"""Answers to the exercises of lesson 5, patches and ViT: wrong ones, and other right ones."""
 
 import torch
 from einops import rearrange
-from helpers.exercises import Named, accepted, covers, named, refused, says_every_cause
 
+from xattn_edu.homework.mistakes.mistake import Named, entries
 from xattn_edu.models.positions import sincos_positions
 from xattn_edu.models.vit import patchify
 
@@ -99,6 +99,12 @@ def post_norm(tokens, block):
     return block.norm2(tokens + block.mlp(tokens))
 
 
+SECTIONS = {
+    "cut_patches": "5.2",
+    "pre_norm_block": "5.5",
+    "vit_parameters": "5.6",
+    "plane_positions": "5.3",
+}
 WRONG = {
     "plane_positions": {
         "columns unknown": Named("know the column", lambda r, c, w: turned(r, c, w, (0.2, 0))),
@@ -160,12 +166,45 @@ WRONG = {
         "one too many": lambda *a: vit_parameters(*a) + 1,
     },
 }
+
+
+def cut_by_unfold(images, patch):
+    return torch.nn.functional.unfold(images, patch, stride=patch).transpose(1, 2)
+
+
+def cut_by_loops(images, patch):
+    rows, columns = images.shape[2] // patch, images.shape[3] // patch
+    given = torch.zeros(len(images), rows * columns, images.shape[1] * patch**2)
+    for row in range(rows):
+        for column in range(columns):
+            piece = images[:, :, row * patch : (row + 1) * patch, column * patch : (column + 1) * patch]
+            given[:, row * columns + column] = piece.flatten(1)
+    return given
+
+
+def block_by_name(tokens, block):
+    first = tokens.add(attended(tokens, block))
+    return fed_forward(first, block).add(first)
+
+
+def parameters_one_by_one(image, patch, width, depth, classes):
+    shapes = [(width, 3, patch, patch), (width,), (1, 1, width), (1, (image // patch) ** 2 + 1, width)]
+    for _ in range(depth):
+        shapes += [(width,)] * 4 + [(width, width), (width,)] * 4
+        shapes += [(4 * width, width), (4 * width,), (width, 4 * width), (width,)]
+    shapes += [(width,), (width,), (classes, width), (classes,)]
+    return sum(torch.Size(shape).numel() for shape in shapes)
+
+
 RIGHT = {
+    "cut_patches": {
+        "unfold": cut_by_unfold,
+        "loops": cut_by_loops,
+        "the library's": patchify,
+    },
+    "pre_norm_block": {"by name": block_by_name, "the block's own": lambda z, block: block(z)[0]},
+    "vit_parameters": {"tensor by tensor": parameters_one_by_one, "a float": lambda *a: float(vit_parameters(*a))},
     "plane_positions": {"slow turns": lambda r, c, w: turned(r, c, w, (0.3, 0.2)), "the library's": library_positions},
 }
 
-test_each_exercise_has_wrong_answers = covers(5, WRONG)
-test_no_wrong_answer_is_accepted = refused(WRONG)
-test_a_known_mistake_is_named = named(WRONG)
-test_every_mistake_that_can_be_named_is_made = says_every_cause(5, WRONG)
-test_a_right_answer_may_be_written_otherwise = accepted(RIGHT)
+MISTAKES, DIFFERENT = entries(5, SECTIONS, WRONG, RIGHT)

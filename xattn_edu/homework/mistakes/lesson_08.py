@@ -1,9 +1,9 @@
-"""Wrong answers to the exercises of lesson 8, four fusions."""
+"""Answers to the exercises of lesson 8, four fusions: wrong ones, and other right ones."""
 
 import torch
-from helpers.exercises import Named, accepted, covers, named, refused, says_every_cause
 from torch.nn import functional as F
 
+from xattn_edu.homework.mistakes.mistake import Named, entries
 from xattn_edu.measure.intervals import mean_interval
 
 
@@ -74,6 +74,11 @@ def negative(leads):
     return {name: [-value for value in values] for name, values in leads.items()}
 
 
+SECTIONS = {
+    "class_token_fusion": "8.2",
+    "pairwise_sum": "8.3",
+    "shown_leads": "8.11",
+}
 WRONG = {
     "class_token_fusion": {
         "S from L alone": Named("of the sum, not of L's", from_large_alone),
@@ -127,10 +132,35 @@ WRONG = {
         "nothing": Named("returns None", lambda leads: None),
     },
 }
-RIGHT = {"shown_leads": {"a set": lambda leads: set(shown(leads))}}
 
-test_each_exercise_has_wrong_answers = covers(8, WRONG)
-test_no_wrong_answer_is_accepted = refused(WRONG)
-test_a_known_mistake_is_named = named(WRONG)
-test_every_mistake_that_can_be_named_is_made = says_every_cause(8, WRONG)
-test_a_right_answer_may_be_written_otherwise = accepted(RIGHT)
+
+def fused_in_copies(small, large, f_s, g_s):
+    both = summed(small, large, f_s)
+    new_small, new_large = small.clone(), large.clone()
+    new_small[:, 0], new_large[:, 0] = g_s(both)[:, 0], both[:, 0]
+    return [new_small, new_large]
+
+
+def shown_by_loop(leads):
+    found = []
+    for name in leads:
+        interval = mean_interval(leads[name], level=1 - 0.05 / len(leads))
+        if interval.mean - interval.half > 0:
+            found += [name]
+    return found
+
+
+RIGHT = {
+    "class_token_fusion": {"copies, a list": fused_in_copies, "cat": class_token_fusion},
+    "pairwise_sum": {
+        "align_corners=False": lambda s, l, old, new: l + resized(maps_of(s, old), new, align_corners=False),
+        "einops-like": lambda s, l, old, new: resized(s.unflatten(1, old).permute(0, 3, 1, 2), new) + l,
+    },
+    "shown_leads": {
+        "a set": lambda leads: set(shown(leads)),
+        "a loop": shown_by_loop,
+        "a tuple": lambda leads: tuple(shown(leads)),
+    },
+}
+
+MISTAKES, DIFFERENT = entries(8, SECTIONS, WRONG, RIGHT)

@@ -1,11 +1,12 @@
-"""Wrong answers to the exercises of lesson 7, two scales, one class token."""
+"""Answers to the exercises of lesson 7, two scales, one class token: wrong ones, and other right ones."""
 
 from typing import NamedTuple
 
 import torch
 from einops import rearrange
-from helpers.attention_by_hand import cross_attention, gathered
-from helpers.exercises import Named, covers, named, refused, says_every_cause
+
+from xattn_edu.homework.mistakes.by_hand import cross_attention, gathered
+from xattn_edu.homework.mistakes.mistake import Named, entries
 
 
 class Parts(NamedTuple):
@@ -177,6 +178,11 @@ def folded_attention(layer, tokens, context, **how):
     return layer.output(folded(layer, tokens, context, **how) + layer.value.bias)
 
 
+SECTIONS = {
+    "class_token_attention": "7.4",
+    "fusion_macs": "7.6",
+    "folded_attention": "7.7",
+}
 WRONG = {
     "class_token_attention": {
         "query not normed": Named("The query, too", query_not_normed),
@@ -229,7 +235,40 @@ WRONG = {
     },
 }
 
-test_each_exercise_has_wrong_answers = covers(7, WRONG)
-test_no_wrong_answer_is_accepted = refused(WRONG)
-test_a_known_mistake_is_named = named(WRONG)
-test_every_mistake_that_can_be_named_is_made = says_every_cause(7, WRONG)
+
+def token_beside_patches(token, patches, layer):
+    """The norm goes over each token by itself, so it can come before they are joined."""
+    p = parts(token, patches, layer)
+    asking = p.norm(p.projected)
+    return p.g(p.attention(asking, torch.cat([asking, p.norm(patches)], dim=1)) + p.projected)
+
+
+def folded_head_by_head(layer, tokens, context):
+    dim, found = layer.width // layer.heads, []
+    for h in range(layer.heads):
+        rows = slice(h * dim, (h + 1) * dim)
+        query = layer.query(tokens)[..., rows]
+        weights = ((query @ layer.key.weight[rows]) @ context.mT / dim**0.5).softmax(-1)
+        found.append(weights @ context @ layer.value.weight[rows].T + layer.value.bias[rows])
+    return layer.output(torch.cat(found, dim=-1))
+
+
+RIGHT = {
+    "class_token_attention": {
+        "by hand": class_token_attention,
+        "the layer's own": lambda c, p, f: f(c, p)[0],
+        "normed before they are joined": token_beside_patches,
+    },
+    "fusion_macs": {
+        "summed by part": fusion_macs,
+        "one formula": lambda w, p: (
+            4 * w[0] * w[1] + sum(2 * (p[i] + 2) * w[i] ** 2 + 2 * (p[i] + 1) * w[i] for i in (0, 1))
+        ),
+    },
+    "folded_attention": {
+        "scale on the query": folded_attention,
+        "head by head": folded_head_by_head,
+    },
+}
+
+MISTAKES, DIFFERENT = entries(7, SECTIONS, WRONG, RIGHT)

@@ -1,9 +1,9 @@
-"""Wrong answers to the exercises of lesson 13, choosing keys and values, and right ones written in other ways."""
+"""Answers to the exercises of lesson 13, choosing keys and values: wrong ones, and other right ones."""
 
 import torch
-from helpers.exercises import Named, accepted, covers, named, refused, says_every_cause
 from torch import nn
 
+from xattn_edu.homework.mistakes.mistake import Named, entries
 from xattn_edu.models.attention import attention, merge_heads, split_heads
 
 
@@ -132,6 +132,11 @@ def reshaped(x):
     return x.reshape(len(x), x.shape[2], -1)
 
 
+SECTIONS = {
+    "look_up": "13.3",
+    "cross_attention_macs": "13.4",
+    "own_cross_attention": "13.7",
+}
 WRONG = {
     "cross_attention_macs": {
         "no products": Named("are missing", lambda n, m, d, c: cross_attention_macs(n, m, d, c) - 2 * n * m * d),
@@ -186,7 +191,7 @@ WRONG = {
         ),
         "all tokens as keys": all_tokens_as_keys,
         "the first token": lambda *a: look_up(*a)[:, :1],
-        "output and weights": Named("return the output alone", lambda *a: (look_up(*a), None)),
+        "output and weights": Named("attend returns two things", lambda *a: (look_up(*a), None)),
         "nothing": Named("returns None", lambda *a: None),
     },
     "own_cross_attention": {
@@ -222,7 +227,7 @@ WRONG = {
         "keys 8 wide": Named("must lead from 6 channels", lambda width, c, heads: OwnCrossAttention(width, 8, heads)),
         "no LayerNorm": Named("LayerNorm of the tokens, is missing", own(norm_layer=nn.Identity)),
         "output renamed": Named("self.output must be", OutputRenamed),
-        "a layer norm": lambda *sizes: nn.LayerNorm(4),
+        "a layer norm": Named("LayerNorm of the tokens, is missing", lambda *sizes: nn.LayerNorm(4)),
         "tokens changed in place": Named("changes `tokens`", own(end=lambda x, normed, found, w: (x.add_(found), w))),
         "values detached": Named("no gradient reaches value", own(merge=lambda found: merge_heads(found.detach()))),
         "nothing": Named("an nn.Module", lambda *sizes: None),
@@ -242,8 +247,4 @@ RIGHT = {
     },
 }
 
-test_each_exercise_has_wrong_answers = covers(13, WRONG)
-test_no_wrong_answer_is_accepted = refused(WRONG)
-test_a_known_mistake_is_named = named(WRONG)
-test_every_mistake_that_can_be_named_is_made = says_every_cause(13, WRONG)
-test_a_right_answer_may_be_written_otherwise = accepted(RIGHT)
+MISTAKES, DIFFERENT = entries(13, SECTIONS, WRONG, RIGHT)

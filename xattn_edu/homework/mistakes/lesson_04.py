@@ -1,7 +1,10 @@
-"""Wrong answers to the exercises of lesson 4, other attentions."""
+"""Answers to the exercises of lesson 4, other attentions: wrong ones, and other right ones."""
 
-from helpers.exercises import Named, covers, named, refused, says_every_cause
+import numpy as np
+import torch
 from torch.nn import functional as F
+
+from xattn_edu.homework.mistakes.mistake import Named, entries
 
 
 def excited(squeezed, first, second):
@@ -40,6 +43,11 @@ def scaled(given, factor):
     return ahead, half * factor
 
 
+SECTIONS = {
+    "channel_gate": "4.2",
+    "linear_attention": "4.5",
+    "pooled_lead": "4.8",
+}
 WRONG = {
     "channel_gate": {
         "pooled axis lost": Named("keepdim", lambda z, a, b: excited(z.mean(1), a, b).sigmoid()),
@@ -75,7 +83,34 @@ WRONG = {
     },
 }
 
-test_each_exercise_has_wrong_answers = covers(4, WRONG)
-test_no_wrong_answer_is_accepted = refused(WRONG)
-test_a_known_mistake_is_named = named(WRONG)
-test_every_mistake_that_can_be_named_is_made = says_every_cause(4, WRONG)
+
+def gate_by_layers(tokens, first, second):
+    return F.linear(F.relu(F.linear(tokens.mean(1), first.T)), second.T).sigmoid().unsqueeze(1)
+
+
+def with_the_table(q, k, v):
+    """What linear attention equals, with the table that it saves."""
+    return shares(phi(q) @ phi(k).mT) @ v
+
+
+def by_einsum(q, k, v):
+    q, k = phi(q), phi(k)
+    return torch.einsum("bqd,bkd,bkw->bqw", q, k, v) / torch.einsum("bqd,bkd->bq", q, k)[..., None]
+
+
+def lead_by_numpy(groups, one, other, t):
+    runs = np.array(list(groups.values()))
+    pooled = runs.var(axis=1, ddof=1).mean()
+    return np.mean(groups[one]) - np.mean(groups[other]), t * np.sqrt(pooled * 2 / runs.shape[1])
+
+
+RIGHT = {
+    "channel_gate": {
+        "by layers": gate_by_layers,
+        "a sum divided": lambda z, a, b: torch.sigmoid(excited(z.sum(1, True) / z.shape[1], a, b)),
+    },
+    "linear_attention": {"by einsum": by_einsum},
+    "pooled_lead": {"a list": lambda *a: list(lead(*a)), "by NumPy": lead_by_numpy},
+}
+
+MISTAKES, DIFFERENT = entries(4, SECTIONS, WRONG, RIGHT)
