@@ -121,6 +121,7 @@ def _products(down: Tensor, right: Tensor, width: int, **how: Any) -> Tensor:
     return _waves(down, width, **how)[:, None] + _waves(right, width, **how)[None]
 
 
+# Long because it is a list of mistakes, one after the other.
 def _product_mistakes(down: Tensor, right: Tensor, width: int) -> dict[str, Tensor]:
     rows, columns = len(down) // 2 + 1, len(right) // 2 + 1
     expected = _products(down, right, width)
@@ -128,6 +129,9 @@ def _product_mistakes(down: Tensor, right: Tensor, width: int) -> dict[str, Tens
     quarter = width // 4
     angles = [x[:, None] * 10000.0 ** -(torch.arange(quarter).double() / quarter) for x in (down, right)]
     of_sines = angles[0].sin().sum(-1)[:, None] + angles[1].sin().sum(-1)[None]
+    half = [
+        (x[:, None] * 10000.0 ** -(torch.arange(quarter).double() / (2 * quarter))).cos().sum(-1) for x in (down, right)
+    ]
     slow = [
         (x[:, None] * 10000.0 ** -(torch.arange(quarter).double() / width)).cos().sum(dim=-1) for x in (down, right)
     ]
@@ -156,6 +160,10 @@ def _product_mistakes(down: Tensor, right: Tensor, width: int) -> dict[str, Tens
         "One pair of sine and cosine gives one cosine of the difference: no sine is left.": (
             both[0][:, None] + both[1][None]
         ),
+        "The sums of rows and columns are added, not subtracted.": (
+            _waves(down, width)[:, None] - _waves(right, width)[None]
+        ),
+        "The frequencies are 10000^(-i/(width/4)): the divisor is not width/2.": half[0][:, None] + half[1][None],
         "The base is 10000.": _products(down, right, width, base=1000.0),
         "The exponent is -i/n: frequencies fall from 1.": _products(down, right, width, base=1 / 10000.0),
         "i counts from 0: the first frequency is 1.": later[0][:, None] + later[1][None],

@@ -348,6 +348,7 @@ def _folded_mistakes(
         "Scores are divided by sqrt(C/h), not multiplied.": _weights(query, context, 1 / dim),
         "The division by sqrt(C/h) is missing.": _weights(query, context, 1),
         "d is the width of a head, C/h, not C.": _weights(query, context, attention.width),
+        "d is the width of a head, C/h, not the number of heads.": _weights(query, context, attention.heads),
         "The division is by sqrt(C/h), not by C/h.": _weights(query, context, dim**2),
         "Keys are the tokens of LN(x'), not of x'.": _weights(query, raw, dim),
         "The class token is a key, too: 1 + patches of them.": _weights(query, context[:, 1:], dim),
@@ -481,6 +482,8 @@ def _step(patches: Pair, step: str, fault: str = "") -> Tensor:
             table[0, large + 1 :] = False
         elif fault == "class token as key":
             table[0, large] = table[large, 0] = True
+        elif fault == "all patches":
+            table[0] = table[large] = True
         elif fault == "no self":
             table[0, 0] = table[large, large] = False
         elif fault == "patches too":
@@ -506,6 +509,7 @@ _REACH_FAULTS = {
     "other way": "The class-token fusion gives the sum to both branches; L's class token has not got it.",
     "exchanged": "The sum of the class tokens holds each branch's own class token, too.",
     "class token as key": "In cross-attention the other branch's class token is no key.",
+    "all patches": "In cross-attention the keys are the class token itself and the other branch's patches, no others.",
     "no self": "In cross-attention the new class token depends on the old one, too: it is the query and a key.",
     "patches too": "In cross-attention only the class token is a query: patches stay as they are.",
     "own patches": "In cross-attention the keys are the other branch's patches, not the branch's own.",

@@ -71,6 +71,7 @@ def _parameter_mistakes(name: str, widths: Pair, patches: Pair) -> dict[str, Any
         ),
         "The way back is missing: P(L to S).": right - twice * _projection(l, s),
         "The way there is missing: P(S to L).": right - twice * _projection(s, l),
+        "Count one encoder's fusion, not three.": 3 * right,
         "The position embeddings are no part of a fusion.": right + (1 + patches[0]) * s + (1 + patches[1]) * l,
     }
     if attentions:
@@ -107,7 +108,7 @@ def _mac_mistakes(name: str, widths: Pair, patches: Pair) -> dict[str, Any]:
     (s, l), (n_s, n_l), right = widths, patches, _costs(name, widths, patches)[1]
     sides = (s, 1 + n_s), (l, 1 + n_l)
     tokens = 2 + n_s + n_l
-    found = {"A multiply-add counts once.": 2 * right}
+    found = {"A multiply-add counts once.": 2 * right, "Count one encoder's fusion, not three.": 3 * right}
     if name == "class_token":
         found |= {
             "Two maps: there and back.": s * l,

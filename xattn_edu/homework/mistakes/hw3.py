@@ -10,7 +10,6 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from xattn_edu.homework.mistakes import hw3_evidence
 from xattn_edu.homework.mistakes.mistake import Different, Mistake
 from xattn_edu.models import vit
 from xattn_edu.models.positions import sincos_positions
@@ -470,7 +469,6 @@ MISTAKES: tuple[Mistake, ...] = (
     _loop("batches ignored", "here each is the first images", ignore=True),
     _loop("clipped to 1", "not to 1", at=1.0),
     _loop("another seed", "torch.manual_seed(0) right before", seed=1),
-    *hw3_evidence.MISTAKES,
 )
 
 DIFFERENT: tuple[Different, ...] = (
@@ -493,5 +491,4 @@ DIFFERENT: tuple[Different, ...] = (
     Different("hw3.mended_training", "a scheduler", _new_rate_by_scheduler),
     Different("hw3.mended_training", "clipped by hand", _clipped_by_hand),
     Different("hw3.mended_training", "sum over the batch", _sum_over_the_batch),
-    *hw3_evidence.DIFFERENT,
 )

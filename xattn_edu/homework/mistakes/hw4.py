@@ -10,7 +10,6 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
-from xattn_edu.homework.mistakes import hw4_counting
 from xattn_edu.homework.mistakes.mistake import Different, Mistake
 
 # Below each exercise's right answer has switches; a mistake turns one of them.
@@ -395,7 +394,6 @@ def _dependence(name: str, cause: str, section: str = "07, 7.3", **how: Any) -> 
 
 
 MISTAKES: tuple[Mistake, ...] = (
-    *hw4_counting.MISTAKES,
     _scales("bilinear", "Bicubic, not bilinear", how={"mode": "bilinear"}),
     _scales("nearest", "Bicubic, not nearest", how={"mode": "nearest"}),
     _scales("corners aligned", "align_corners=False", how={"mode": "bicubic", "align_corners": True}),
@@ -476,7 +474,6 @@ MISTAKES: tuple[Mistake, ...] = (
 )
 
 DIFFERENT: tuple[Different, ...] = (
-    *hw4_counting.DIFFERENT,
     Different("hw4.two_scale_tokens", "unfold", _by_unfold),
     Different("hw4.two_scale_tokens", "convolution", _by_convolution),
     Different("hw4.two_scale_tokens", "view", _by_view),
