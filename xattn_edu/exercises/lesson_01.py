@@ -29,6 +29,7 @@ def stable_softmax(answer: Answer) -> str:
             "Each row should add up to 1: divide by the row's sum.": exponentials,
             "The division by the row's sum is missing.": not_divided_after_the_maximum,
             "Divide by the sum of the row, not by its mean.": divided_by_mean,
+            "This is the logarithm of the softmax.": np.log(attention_numpy.softmax(scores)),
         }
         compare(answer(scores.copy()), attention_numpy.softmax(scores), f"scores of shape {scores.shape}", causes)
     for size in (1e3, 1e5, -1e5):
@@ -64,6 +65,7 @@ def window_mask(answer: Answer) -> str:
         both_ways = abs(i - j) <= reach
         without_limit = j <= i
         too_narrow = (j <= i) & (j > i - reach)
+        too_wide = (j <= i) & (j >= i - reach - 1)
         without_itself = (j < i) & (j >= i - reach)
         reach_of_one = (j <= i) & (j >= i - 1)
         causes = {
@@ -74,6 +76,7 @@ def window_mask(answer: Answer) -> str:
             "The window is one too narrow: the key i - reach belongs to it.": too_narrow,
             "A query attends to its own key, too.": without_itself,
             "The window has a reach of 1, whatever `reach` is.": reach_of_one,
+            "The window is one too wide: no key lies further back than `reach`.": too_wide,
         }
         compare(answer(length, reach), expected, f"length {length}, reach {reach}", causes)
     return "right: each query attends to itself and to the `reach` keys before it"
@@ -116,6 +119,9 @@ def _gradient_mistakes(
         "In softmax's backward pass the average over the row must be subtracted.": no_average,
         "The gradient has not been sent back through softmax.": grad_weights,
         not_by_weights: grad_weights - average,
+        "In softmax's backward pass the average is the sum over the row of weight times gradient, not their mean.": (
+            weights * (grad_weights - no_average.mean(-1, keepdims=True))
+        ),
     }
     of_query = {cause: back @ key / root for cause, back in shared.items()}
     of_key: dict[str, ndarray | None] = {cause: back.T @ query / root for cause, back in shared.items()}
@@ -129,7 +135,8 @@ def _gradient_mistakes(
         scores.T @ key / root if square else None
     )
     of_value = {
-        "A value's gradient sums over queries: transpose the weights.": weights @ grad_output if square else None
+        "A value's gradient sums over queries: transpose the weights.": weights @ grad_output if square else None,
+        "A value's gradient is the sum over the queries, not their mean.": weights.T @ grad_output / len(query),
     }
     return {"query": dict(of_query), "key": of_key, "value": of_value}
 

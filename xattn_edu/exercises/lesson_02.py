@@ -107,6 +107,8 @@ def _cross_mistakes(layer: MultiHeadAttention, tokens: Tensor, context: Tensor, 
         "Exchanged: queries come from the tokens, keys and values from the context.": layer(context, tokens),
         "The output projection is missing.": without_output_projection(layer)(tokens, context, mask),
         "The heads were not kept apart.": with_one_head(layer)(tokens, context, mask),
+        "No residual: return the layer's output alone.": tokens + layer(tokens, context, mask),
+        "The softmax is over the keys, the last axis.": _over_queries(layer, tokens, context, mask),
         "Weights set to zero after the softmax no longer add up to 1: mask the scores.": _masked_too_late(
             layer, tokens, context, mask
         ),
@@ -122,6 +124,14 @@ def _from_sources(layer: MultiHeadAttention, tokens: Tensor, keys: Tensor, value
     split = functools.partial(split_heads, heads=layer.heads)
     mixed, _ = attention(split(layer.query(tokens)), split(layer.key(keys)), split(layer.value(values)), mask[:, None])
     return layer.output(merge_heads(mixed))
+
+
+def _over_queries(layer: MultiHeadAttention, tokens: Tensor, context: Tensor, mask: Tensor) -> Tensor:
+    query, key, value = (
+        split_heads(x, layer.heads) for x in (layer.query(tokens), layer.key(context), layer.value(context))
+    )
+    scores = (query @ key.mT / query.shape[-1] ** 0.5).masked_fill(~mask[:, None], -1e9)
+    return layer.output(merge_heads(scores.softmax(dim=-2) @ value))
 
 
 def _masked_too_late(layer: MultiHeadAttention, tokens: Tensor, context: Tensor, mask: Tensor) -> Tensor:

@@ -63,6 +63,11 @@ def _decoder_causes(
     no_cross_attention_first_norms = _post_norm(tokens, norms[:2], [itself, feed_forward])
     no_feed_forward = _post_norm(tokens, norms, [itself, across])
     one_norm = _post_norm(tokens, [norms[0]] * 3, steps)
+    inverted = _post_norm(
+        tokens, norms, [itself, lambda z: layer.cross_attention(z, memory, ~memory_mask), feed_forward]
+    )
+    before_the_last = _post_norm(tokens, norms[:2], steps[:2])
+    unfinished = before_the_last + feed_forward(before_the_last)
     return {
         "The self-attention may look ahead: it needs a causal mask.": looks_ahead,
         "The queries attend to padding of the memory: pass memory_mask on.": padding_read,
@@ -75,6 +80,9 @@ def _decoder_causes(
         "The feed-forward network is missing.": no_feed_forward,
         "Each part has its own norm, in order.": one_norm,
         "This is pre-norm: post-norm is norm(tokens + f(tokens)).": pre_norm,
+        "The mask of the memory is inverted.": inverted,
+        "The last norm is missing.": unfinished,
+        "The last norm is the third, not the second once more.": norms[1](unfinished),
         "The residuals are missing: norm(tokens + f(tokens)).": no_residual,
     }
 
@@ -153,6 +161,9 @@ def grouped_attention(answer: Answer) -> str:
             "All heads use the first group.": _attended(q, *first_only),
             "The keys are shared, the values of other groups are used.": _attended(q, shared[0], in_turn[1]),
             "The scores are not divided by sqrt(dim).": _attended(q * dim**0.5, *shared),
+            "Divide by the root of the head's width, not of the number of heads.": _attended(
+                q * (dim / heads) ** 0.5, *shared
+            ),
             "The softmax is over the keys, the last axis.": (q @ shared[0].mT / dim**0.5).softmax(dim=-2) @ shared[1],
         }
         given = answer(q.clone(), k.clone(), v.clone())

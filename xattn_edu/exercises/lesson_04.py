@@ -22,6 +22,9 @@ def channel_gate(answer: Answer) -> str:
             "The ReLU is missing.": without_relu.sigmoid(),
             "The ReLU stands between the two layers, not behind them.": without_relu.relu().sigmoid(),
             "Each channel has its own number between 0 and 1: sigmoid, not softmax.": excited.softmax(dim=-1),
+            "The ReLU stands between the two layers, not before them.": (mean.relu() @ w1 @ w2).sigmoid(),
+            "Between the two layers stands a ReLU, not a sigmoid.": ((mean @ w1).sigmoid() @ w2).sigmoid(),
+            "The gate ends in a sigmoid, from 0 to 1, not in a tanh.": excited.tanh(),
             "The squeeze is a mean over the tokens, not their sum.": ((total @ w1).relu() @ w2).sigmoid(),
             "The squeeze is the mean, not the largest value.": ((largest @ w1).relu() @ w2).sigmoid(),
         }

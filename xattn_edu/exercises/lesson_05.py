@@ -93,6 +93,7 @@ def vit_parameters(answer: Answer) -> str:
             "A norm has a weight and a bias: half of them are missing.": half_the_norms,
             "The MLP's two layers have biases: 4 x width and width numbers.": without_mlp_biases,
             "The head has a bias.": expected - classes,
+            "The head, which makes the classes' scores, is missing.": expected - (width + 1) * classes,
         }
         where = f"image {image_size}, patch {patch}, width {width}, depth {depth}, {classes} classes"
         compare(answer(image_size, patch, width, depth, classes), expected, where, causes)

@@ -22,6 +22,7 @@ def quadratic_share(answer: Answer) -> str:
             "The class token is a token too.": patches / (patches + 6 * width),
             "A share is a part of the whole: divide by linear plus quadratic.": tokens / (6 * width),
             "The MLP (8 d^2 a token) belongs to the whole.": tokens / (tokens + 2 * width),
+            "The four projections (4 d^2 a token) belong to the whole.": tokens / (tokens + 4 * width),
         }
         compare(answer(image_size, patch, width), expected, f"image {image_size}, patch {patch}, width {width}", causes)
     return "right"
@@ -45,6 +46,9 @@ def rollout(answer: Answer) -> str:
             "The layers are in the wrong order: a later layer stands on the left.": reference_rollout(weights[::-1]),
             "Take the mean over the heads, not the first head.": reference_rollout([w[:, :1] for w in weights]),
             "This is the last layer's attention alone.": weights[-1].mean(1),
+            "Take the mean over the heads, not the largest.": reference_rollout(
+                [w.amax(1, keepdim=True) for w in weights]
+            ),
             "It is transposed: rows are outputs, columns are inputs.": reference_rollout(weights).transpose(1, 2),
         }
         where = f"{layers} layer{'s' * (layers > 1)}, {heads} head{'s' * (heads > 1)}, {token} tokens"
@@ -63,6 +67,7 @@ def training_exaflops(answer: Answer) -> str:
             "Two things are missing: the two FLOPs of a multiply-add, and the backward pass.": once,
             "The backward pass costs twice the forward pass, so the sum is three times, not two.": 4 * once,
             "An exaFLOP is 10^18 FLOPs.": 6 * once * 1e18,
+            "An exaFLOP is 10^18 FLOPs, not 10^15.": 6 * once * 1e3,
             "Every image is seen once in each epoch.": 6 * macs * epochs / 1e18,
             "The images are seen in several epochs.": 6 * macs * images / 1e18,
         }

@@ -48,6 +48,10 @@ def _class_token_causes(
         "S's class token becomes g_s of the sum, not of L's class token.": (of_large_alone, expected[1]),
         "g_s of the sum replaces S's class token: nothing is added.": (added, expected[1]),
         "There is one sum, at L's width; S does not add L's class token to its own.": (each_its_own, expected[1]),
+        "The class tokens are added: here their mean was taken.": (
+            with_class_token(g_s(both / 2), small),
+            with_class_token(both / 2, large),
+        ),
         "They come in the order small, large.": expected[::-1],
     }
 

@@ -187,6 +187,8 @@ def intensity(answer: Answer) -> str:
         macs, moved = tokens * inputs * outputs, numbers_in + weights + numbers_out
         causes = {
             "A number in float32 has four bytes.": macs / moved,
+            "A number in float32 has four bytes, not eight.": macs / (8 * moved),
+            "Leave the bias out.": macs / (4 * (moved + outputs)),
             "The weights must be read, too.": macs / (4 * (moved - weights)),
             "The outputs must be written, too.": macs / (4 * (moved - numbers_out)),
             "The inputs must be read, too.": macs / (4 * (moved - numbers_in)),

@@ -84,8 +84,8 @@ def overall_and_mean_iou(answer: Answer) -> str:
         if not all(map(math.isfinite, numbers)):
             raise Wrong(f"{where}: given {numbers}: two empty masks have the union 0; their IoU counts as 0")
         if not np.allclose(numbers, expected, rtol=1e-5, atol=1e-7):
-            areas = predicted.sum(dim=(1, 2)).double() + target.sum(dim=(1, 2))
-            cause = known_cause(numbers, _iou_causes(intersection, union, areas), atol=1e-7)
+            painted, wanted = (masks.sum(dim=(1, 2)).double() for masks in (predicted, target))
+            cause = known_cause(numbers, _iou_causes(intersection, union, painted, wanted), atol=1e-7)
             raise Wrong(f"{where}: expected {expected[0]:.4f} and {expected[1]:.4f}, given {numbers}. {cause}".rstrip())
     return "right, empty masks included"
 
@@ -95,14 +95,17 @@ def _overall_and_mean(intersection: Tensor, union: Tensor) -> tuple[float, float
     return overall.item(), (intersection / union.clamp(min=1)).mean().item()
 
 
-def _iou_causes(intersection: Tensor, union: Tensor, areas: Tensor) -> dict[str, tuple[float, float]]:
+def _iou_causes(intersection: Tensor, union: Tensor, painted: Tensor, wanted: Tensor) -> dict[str, tuple[float, float]]:
     overall, mean = _overall_and_mean(intersection, union)
     each, not_empty = intersection / union.clamp(min=1), union > 0
     empty_as_one = torch.where(not_empty, each, 1.0).mean().item()
     empty_left_out = each[not_empty].sum().item() / max(1, int(not_empty.sum()))
-    by_areas = _overall_and_mean(intersection, areas)
+    by_areas = _overall_and_mean(intersection, painted + wanted)
     return {
         "Overall first, then the mean.": (mean, overall),
+        "A union is not the target alone: pixels that are only painted belong to it.": _overall_and_mean(
+            intersection, wanted
+        ),
         "That is the Dice coefficient: the union counts the intersection once.": (2 * by_areas[0], 2 * by_areas[1]),
         "The sum of both areas counts their intersection twice: it is not the union.": by_areas,
         "Two empty masks count as IoU 0, as in the papers' evaluation.": (overall, empty_as_one),

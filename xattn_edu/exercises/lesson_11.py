@@ -102,6 +102,7 @@ def _norm_causes(pixels: Tensor) -> dict[str, Tensor]:
         "Each channel is normed by itself.": _normed(pixels, (1, 2)),
         "Divide by the number of pixels, not by one less: correction=0.": _normed(pixels, 1, correction=1),
         "eps = 1e-5 is missing.": _normed(pixels, 1, eps=0),
+        "eps = 1e-5 is missing, and torch's std divides by one less.": _normed(pixels, 1, correction=1, eps=0),
         "eps is added to the variance, under the root, not to the deviation.": eps_outside_the_root,
         "The mean is not subtracted.": pixels / (variance + 1e-5).sqrt(),
         "The mean is subtracted, but the standard deviation is not yet 1.": pixels - mean,
@@ -137,6 +138,9 @@ def gated(answer: Answer) -> str:
             "The layers are in the wrong order.": maps + layers_exchanged * fused,
             "The gate is computed from F, not from V.": maps + of_maps * fused,
             "V and F have changed places.": fused + of_maps * maps,
+            "V is added, not F.": fused + gate * fused,
+            "The gate is computed from F alone, not from V + F.": maps
+            + second(first(maps + fused).relu()).tanh() * fused,
             "Only F is multiplied by the gate; V is added unchanged.": maps * (1 - gate) + gate * fused,
         }
         where = f"maps {rows} x {columns}, width {width}"

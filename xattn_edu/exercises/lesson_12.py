@@ -67,6 +67,7 @@ def _stage_mistakes(
         "The blocks come first.": without_blocks,
         "pathway(V, F) adds V itself.": (to_decoder, vision + onward),
         "pathway takes V first, then F.": (to_decoder, pathway(fused, vision)),
+        "pathway takes F itself; its norm is for the decoder.": (to_decoder, pathway(vision, norm(fused))),
         "Return the maps for the decoder first.": (onward, to_decoder),
     }
 
@@ -149,6 +150,15 @@ def _lead_causes(a: dict[int, float], b: dict[int, float], mean: float, half: fl
         "With few seeds, divide by n - 1 in the variance.": (mean, divided_by_n),
         "That is the spread of seeds, not of their mean: divide by the root of n.": (mean, half * n**0.5),
         "Divide by the root of n, not by n.": (mean, half / n**0.5),
+        "That is a standard deviation: half of the interval is Student's t times deviation / sqrt(n).": (
+            mean,
+            deviation,
+        ),
+        "That is a standard deviation, divided by n: half of the interval is t times deviation / sqrt(n).": (
+            mean,
+            differences.std(),
+        ),
+        "That is the standard error: Student's t is missing.": (mean, deviation / n**0.5),
         "That is the whole width; return half of it.": (mean, 2 * half),
         "The seeds are paired: take the differences first, then their interval.": (mean, side_a.half + side_b.half),
         "The mean is right; an interval of the differences cannot be made from those of both sides.": (

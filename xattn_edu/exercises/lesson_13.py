@@ -188,6 +188,7 @@ def _mistakes_in_attention(step: _Step, context: Tensor) -> dict[str, Pair]:
         ),
         "The division by sqrt(d) is missing.": step.attended(q * depth**0.5, k, v),
         "d is the width of a head, not of the layer.": step.attended(q * (depth / width) ** 0.5, k, v),
+        "The scores are divided by sqrt(d), not multiplied.": step.attended(q * depth, k, v),
         "Softmax goes over the keys, the last axis.": (over_queries @ v, over_queries),
         "Padding is masked after the softmax: the weights of a query no longer add up to 1.": (
             masked_late @ v,
@@ -213,6 +214,7 @@ def _mistakes_around_attention(step: _Step, context: Tensor) -> dict[str, Pair]:
             weights,
         ),
         "The residual is missing: the output is added to the tokens.": (output, weights),
+        "The tokens are added once.": (2 * step.tokens + output, weights),
         "The residual is the tokens themselves, not their norm.": (step.normed + output, weights),
         "The norm is missing: queries are made of self.norm(tokens).": step.ended(
             *step.attended(query_not_normed, k, v)

@@ -168,6 +168,7 @@ def _pathway_gradients(answer: Guarded, seed: int) -> str:
     pixels, width, hidden = different_sizes(seed, 3, low=3)
     draw = np.random.default_rng(seed).normal
     arrays = draw(size=(pixels, width)), draw(size=(pixels, width)), draw(size=(hidden, width))
+    arrays[2][0] = 0  # a hidden channel whose ReLU gets exactly 0
     arrays = (*arrays, draw(size=(width, hidden)) / hidden**0.5)
     names = ("grad_maps", "grad_gate", "grad_fused", "grad_w1", "grad_w2")
     expected = dict(zip(names, _gradients(*arrays)))
@@ -233,6 +234,7 @@ _SLIPS: dict[str, dict[str, Any]] = {
         "open_": lambda before, hidden: np.ones_like(before)
     },
     "The derivative of the ReLU is 1 or 0, not its output.": {"open_": lambda before, hidden: hidden},
+    "Where the input of the ReLU is 0, its derivative counts as 0.": {"open_": lambda before, hidden: before >= 0},
     "The ReLU is missing on the way forward.": {"relu": False, "open_": lambda before, hidden: np.ones_like(before)},
     "A weight serves all pixels, so its gradient is the sum over them, not the mean.": {"mean": True},
 }

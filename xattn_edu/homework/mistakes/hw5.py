@@ -194,6 +194,7 @@ GRADIENTS: dict[str, tuple[str, Answer]] = {
     "the sigmoid's derivative": ("derivative of the sigmoid", partial(gradients, slope=lambda gate: gate * (1 - gate))),
     "no ReLU on the way back": ("nothing flows back", partial(gradients, opened=lambda before: 1)),
     "ReLU's output for its derivative": ("1 or 0, not its output", partial(gradients, opened=lambda b: b.clip(0))),
+    "1 where the ReLU gets 0": ("counts as 0", partial(gradients, opened=lambda before: before >= 0)),
     "no ReLU at all": ("missing on the way forward", partial(gradients, relu=False, opened=lambda before: 1)),
     "mean over the pixels": ("not the mean", weights_averaged),
     "weights transposed": (

@@ -54,6 +54,12 @@ def scores_back(grad_output, query, key, value):
     return weights * (grad_weights - (weights * grad_weights).sum(axis=-1, keepdims=True)) / root
 
 
+def mean_of_products(grad_output, query, key, value):
+    weights, grad_weights, root = pieces(grad_output, query, key, value)
+    back = weights * (grad_weights - (weights * grad_weights).mean(axis=-1, keepdims=True))
+    return back @ key / root, back.T @ query / root, weights.T @ grad_output
+
+
 def changed(number, change):
     """The right gradients, with one changed."""
 
@@ -113,6 +119,7 @@ WRONG = {
         "the row's first score subtracted": Named("its own largest", lambda s: over_row_sums(np.exp(s - s[..., :1]))),
         "over the first axis": Named("over the first axis", lambda s: softmax(s.swapaxes(0, -1)).swapaxes(0, -1)),
         "over the second axis": over_second_axis,
+        "the logarithm": Named("logarithm of the softmax", lambda s: np.log(softmax(s))),
         "over all axes": Named(
             "expected 0.2641, given 0.08168. Each row should add up to 1: did you sum over all axes",
             lambda s: np.exp(s - s.max()) / np.exp(s - s.max()).sum(),
@@ -129,6 +136,7 @@ WRONG = {
         "later keys": Named("attends to later keys", lambda n, r: window(n, r).T),
         "one key too few": Named("one too narrow", lambda n, r: window(n, r) & ~np.eye(n, k=-r, dtype=bool)),
         "inverted": Named("inverted", lambda n, r: ~window(n, r)),
+        "one key too many": Named("one too wide", lambda n, r: window(n, r + 1)),
         "0.0 and 1.0": Named("True and False", lambda n, r: window(n, r).astype(float)),
         "0 and 1": Named("True and False", lambda n, r: window(n, r).astype(int)),
         "everything": lambda n, r: np.ones((n, n), bool),
@@ -137,7 +145,7 @@ WRONG = {
             "a reach of 1", lambda n, r: window(n, r if r >= n else min(r, 1))
         ),
         "a reach of one at least": Named("a reach of 1", lambda n, r: window(n, max(r, 1))),
-        "a reach of two at least, or none": lambda n, r: window(n, max(r, 2) if r else 0),
+        "a reach of two at least, or none": Named("one too wide", lambda n, r: window(n, max(r, 2) if r else 0)),
         "an even reach": Named("one too narrow", lambda n, r: window(n, r // 2 * 2)),
         "everything if the reach is longer than the sentence": lambda n, r: window(n, r) | (r > n),
         "both ends alone": lambda n, r: np.eye(n, dtype=bool) | np.eye(n, k=-r, dtype=bool),
@@ -149,6 +157,10 @@ WRONG = {
         "scale twice": Named("there twice", lambda g, q, k, v: gradients(g, q, k, v, root=q.shape[-1])),
         "not through softmax": Named("sent back through softmax", lambda *a: gradients(*a, through=False)),
         "no average": Named("average over the row", lambda *a: gradients(*a, average=0)),
+        "the mean of the products": Named("of weight times gradient", mean_of_products),
+        "values' mean over queries": Named(
+            "is the sum over the queries", changed(2, lambda right, g, q, k, v: right / len(q))
+        ),
         "not by weights": Named("multiplied by its weight", lambda *a: gradients(*a, by_weights=False)),
         "over the keys": Named(
             "sums over keys",

@@ -46,6 +46,13 @@ def late(layer, tokens, context, padding):
     return layer.output(rearrange(weights @ value, "b h t d -> b t (h d)"))
 
 
+def over_queries(layer, tokens, context, padding):
+    parts = layer.query(tokens), layer.key(context), layer.value(context)
+    query, key, value = (rearrange(part, "b t (h d) -> b h t d", h=layer.heads) for part in parts)
+    scores = (query @ key.mT / query.shape[-1] ** 0.5).masked_fill(padding[:, None, None], -1e9)
+    return layer.output(rearrange(scores.softmax(-2) @ value, "b h t d -> b t (h d)"))
+
+
 def by_hand(layer, tokens, keys_from, values_from, padding, scale=None, projected=True):
     """The right answer for keys and values from the context."""
     parts = layer.query(tokens), layer.key(keys_from), layer.value(values_from)
@@ -95,6 +102,8 @@ WRONG = {
         ),
         "values from the tokens": Named("values came from the tokens", lambda f, t, c, p: by_hand(f, t, c, t, p)),
         "keys from the tokens": Named("keys came from the tokens", lambda f, t, c, p: by_hand(f, t, t, c, p)),
+        "a residual": Named("No residual", lambda f, t, c, p: t + padded(f, t, c, p)),
+        "softmax over queries": Named("over the keys, the last axis", over_queries),
         "self-attention of the context": lambda f, t, c, p: f(c, c, ~p[:, None]),
     },
     "look_back": {

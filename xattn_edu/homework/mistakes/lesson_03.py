@@ -57,6 +57,13 @@ def without_residuals(y, memory, mask, layer):
     return y
 
 
+def unfinished(y, memory, mask, layer):
+    """Without the last norm."""
+    functions = sublayers(layer, memory, mask)
+    y = post_norm(y, functions[:2], norms_of(layer))
+    return y + functions[2](y)
+
+
 def without_context(y, memory, mask, layer):
     itself, _, feed_forward = sublayers(layer, memory, mask)
     return post_norm(y, [itself, layer.cross_attention, feed_forward], norms_of(layer))
@@ -130,6 +137,11 @@ WRONG = {
         "no feed-forward network": Named("feed-forward network is missing", in_order(0, 1)),
         "one norm for all": Named("its own norm", one_norm_for_all),
         "pre-norm": Named("This is pre-norm", pre_norm),
+        "memory mask inverted": Named(
+            "mask of the memory is inverted", lambda y, memory, mask, f: f(y, memory, causal(y), ~mask)[0]
+        ),
+        "no last norm": Named("last norm is missing", lambda *a: unfinished(*a)),
+        "second norm twice": Named("the third, not", lambda *a: norms_of(a[3])[1](unfinished(*a))),
         "no residuals": Named("residuals are missing", without_residuals),
         "no context": Named("got no context", without_context),
         "query of the old tokens": Named("query is the layer's input", old_tokens_asked),
@@ -162,6 +174,10 @@ WRONG = {
             "All heads use the first", lambda q, k, v: attended(q, *(shared(q, x[:, :1]) for x in (k, v)))
         ),
         "no scale": Named("not divided", lambda q, k, v: attended(q * q.shape[-1] ** 0.5, shared(q, k), shared(q, v))),
+        "root of the heads": Named(
+            "not of the number of heads",
+            lambda q, k, v: attended(q * (q.shape[-1] / q.shape[1]) ** 0.5, shared(q, k), shared(q, v)),
+        ),
         "softmax over queries": Named("over the keys", lambda q, k, v: over_queries(q, shared(q, k), shared(q, v))),
         "one head a group": Named("its own output", lambda q, k, v: attended(q[:, : k.shape[1]], k, v)),
     },

@@ -52,7 +52,10 @@ WRONG = {
     "channel_gate": {
         "pooled axis lost": Named("keepdim", lambda z, a, b: excited(z.mean(1), a, b).sigmoid()),
         "no ReLU": Named("ReLU is missing", lambda z, a, b: (z.mean(1, True) @ a @ b).sigmoid()),
-        "ReLU at the end": Named("between the two layers", lambda z, a, b: (z.mean(1, True) @ a @ b).relu().sigmoid()),
+        "ReLU at the end": Named("not behind them", lambda z, a, b: (z.mean(1, True) @ a @ b).relu().sigmoid()),
+        "ReLU before both": Named("not before them", lambda z, a, b: (z.mean(1, True).relu() @ a @ b).sigmoid()),
+        "sigmoid between": Named("not a sigmoid", lambda z, a, b: ((z.mean(1, True) @ a).sigmoid() @ b).sigmoid()),
+        "tanh": Named("not in a tanh", lambda z, a, b: excited(z.mean(1, True), a, b).tanh()),
         "no sigmoid": Named("sigmoid is missing", lambda z, a, b: excited(z.mean(1, True), a, b)),
         "softmax": Named("not softmax", lambda z, a, b: excited(z.mean(1, True), a, b).softmax(-1)),
         "a sum": Named("not their sum", lambda z, a, b: excited(z.sum(1, True), a, b).sigmoid()),

@@ -159,6 +159,7 @@ WRONG = {
         "no position of the class token": Named("One vector of", lambda *a: vit_parameters(*a) - a[2]),
         "no last norm": Named("Two vectors of", lambda *a: vit_parameters(*a) - 2 * a[2]),
         "no bias of the head": Named("head has a bias", lambda *a: vit_parameters(*a) - a[4]),
+        "no head": Named("The head, which", lambda *a: vit_parameters(*a) - (a[2] + 1) * a[4]),
         "no norms in the blocks": Named("In each block 4 vectors", lambda *a: vit_parameters(*a) - a[3] * 4 * a[2]),
         "no positions": Named("Position embeddings", lambda *a: vit_parameters(*a) - ((a[0] // a[1]) ** 2 + 1) * a[2]),
         "no biases of the norms": Named("weight and a bias", lambda *a: vit_parameters(*a) - (2 * a[3] + 1) * a[2]),

@@ -23,6 +23,11 @@ def class_token_fusion(small, large, f_s, g_s):
     return joined((g_s(both), both), small, large)
 
 
+def half_of_the_sum(small, large, f_s, g_s):
+    half = summed(small, large, f_s) / 2
+    return joined((g_s(half), half), small, large)
+
+
 def from_large_alone(small, large, f_s, g_s):
     return joined((g_s(large[:, :1]), summed(small, large, f_s)), small, large)
 
@@ -89,6 +94,7 @@ WRONG = {
         "one token too many": Named("one token too many", one_token_too_many),
         "L first": Named("order small, large", lambda *a: class_token_fusion(*a)[::-1]),
         "S alone": Named("return two values", lambda *a: class_token_fusion(*a)[0]),
+        "the mean": Named("their mean was taken", half_of_the_sum),
         "S unchanged": Named("S's class token stays", lambda s, l, f, g: (s, class_token_fusion(s, l, f, g)[1])),
         "both unchanged": lambda s, l, f, g: (s, l),
         "nothing": Named("returns None", lambda s, l, f, g: None),

@@ -244,7 +244,9 @@ WRONG = {
         "sorted by cost": lambda c, a: pareto_frontier(c, a)[np.argsort(c)],
     },
     "intensity": {
-        "one byte a number": Named("four bytes", lambda t, i, o: t * i * o / (t * i + i * o + t * o)),
+        "one byte a number": Named("four bytes.", lambda t, i, o: t * i * o / (t * i + i * o + t * o)),
+        "eight bytes a number": Named("not eight", lambda t, i, o: t * i * o / 8 / (t * i + i * o + t * o)),
+        "a bias": Named("Leave the bias out", lambda t, i, o: t * i * o / 4 / (t * i + i * o + t * o + o)),
         "no weights": Named("weights must be read", lambda t, i, o: t * i * o / 4 / (t * i + t * o)),
         "no outputs": Named("outputs must be written", lambda t, i, o: t * i * o / 4 / (t * i + i * o)),
         "no inputs": Named("inputs must be read", lambda t, i, o: t * i * o / 4 / (i * o + t * o)),

@@ -74,6 +74,10 @@ def intersection_counted_twice(predicted, target):
     return overall_and_mean(areas(predicted, target)[0], both_areas(predicted, target))
 
 
+def of_the_target_alone(predicted, target):
+    return overall_and_mean(areas(predicted, target)[0], target.sum((1, 2)).double())
+
+
 def mean_twice(predicted, target):
     return (ious(predicted, target)[1],) * 2
 
@@ -202,6 +206,7 @@ WRONG = {
         "empty masks left out, or 0": Named("not left out", empty_masks_left_out_or_0),
         "of the background": lambda p, t: ious(~p, ~t),
         "overall IoU alone": Named("return two numbers", lambda p, t: ious(p, t)[0]),
+        "the target alone": Named("not the target alone", of_the_target_alone),
         "mean of pixels": Named("counts as 0", mean_of_pixels),
         "nothing": Named("return two numbers", lambda p, t: None),
     },

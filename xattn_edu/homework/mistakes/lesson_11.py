@@ -102,7 +102,8 @@ WRONG = {
         "over pixels and channels": Named("Each channel is normed by itself", normed_over((1, 2))),
         "over the images": normed_over(0),
         "by one less": Named("not by one less", lambda x: centred(x) / (x.var(1, keepdim=True) + 1e-5).sqrt()),
-        "no eps": Named("eps = 1e-5 is missing", lambda x: centred(x) / variance(x).sqrt()),
+        "torch's std": Named("std divides by one less", lambda x: centred(x) / x.std(1, keepdim=True)),
+        "no eps": Named("eps = 1e-5 is missing.", lambda x: centred(x) / variance(x).sqrt()),
         "a larger eps": lambda x: centred(x) / (variance(x) + 1e-3).sqrt(),
         "eps outside the root": Named("under the root", lambda x: centred(x) / (variance(x).sqrt() + 1e-5)),
         "mean not subtracted": Named("mean is not subtracted", lambda x: x / (variance(x) + 1e-5).sqrt()),
@@ -121,8 +122,10 @@ WRONG = {
         "no ReLU": Named("ReLU between the layers", lambda v, f, a, b: v + torch.tanh(b(a(f))) * f),
         "GELU": Named("not a GELU", lambda v, f, a, b: v + torch.tanh(b(F.gelu(a(f)))) * f),
         "layers exchanged": Named("wrong order", lambda v, f, a, b: v + gate(f, b, a) * f),
-        "gate of V": Named("not from V", lambda v, f, a, b: v + gate(v, a, b) * f),
+        "gate of V": Named("from F, not from V.", lambda v, f, a, b: v + gate(v, a, b) * f),
         "V and F exchanged": Named("changed places", lambda v, f, a, b: f + gate(v, a, b) * v),
+        "F added": Named("V is added, not F", lambda v, f, a, b: f + gate(f, a, b) * f),
+        "gate of both": Named("not from V + F", lambda v, f, a, b: v + gate(v + f, a, b) * f),
         "V times the rest": Named(
             "V is added unchanged", lambda v, f, a, b: v * (1 - gate(f, a, b)) + gate(f, a, b) * f
         ),

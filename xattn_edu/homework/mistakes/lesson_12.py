@@ -158,6 +158,9 @@ WRONG = {
         "exchanged": Named("decoder first", returning(lambda norm, v, f, e: (e, norm(f)))),
         "words before blocks": Named("the output of the blocks", words_before_blocks),
         "no blocks": Named("The blocks come first", without_blocks),
+        "pathway of the normed F": Named(
+            "takes F itself", lambda b, f, p, n, x, *w: (n(f(b(x), *w)), p(b(x), n(f(b(x), *w))))
+        ),
         "pathway exchanged": Named("V first, then F", pathway_exchanged),
         "mask inverted": lambda *a: lavt_stage(*a[:6], ~a[6]),
         "no mask": lambda *a: lavt_stage(*a[:6], a[6] | True),
@@ -180,12 +183,19 @@ WRONG = {
         "matched by place": Named("match by seed", matched_by_place),
         "missing seeds as 0": missing_seeds_as_0,
         "b - a": Named("b - a", lambda a, b: (-leads(a, b).mean(), half(leads(a, b)))),
-        "1.96": Named("Student's t", lambda a, b: (leads(a, b).mean(), half(leads(a, b), t=1.96))),
+        "1.96": Named("1.96 holds for many", lambda a, b: (leads(a, b).mean(), half(leads(a, b), t=1.96))),
         "variance by n": Named("n - 1", lambda a, b: (leads(a, b).mean(), half(leads(a, b), ddof=0))),
         "spread of the seeds": Named(
             "spread of seeds, not of their mean", lambda a, b: (leads(a, b).mean(), half(leads(a, b), root=0))
         ),
         "divided by n": Named("not by n", lambda a, b: (leads(a, b).mean(), half(leads(a, b), root=1))),
+        "the deviation": Named(
+            "That is a standard deviation:", lambda a, b: (leads(a, b).mean(), leads(a, b).std(ddof=1))
+        ),
+        "NumPy's deviation": Named("deviation, divided by n", lambda a, b: (leads(a, b).mean(), leads(a, b).std())),
+        "the standard error": Named(
+            "Student's t is missing", lambda a, b: (leads(a, b).mean(), half(leads(a, b), t=1))
+        ),
         "the whole width": Named("whole width", lambda a, b: (leads(a, b).mean(), 2 * half(leads(a, b)))),
         "interval of a": Named("of a alone", lambda a, b: (leads(a, b).mean(), half(np.array([*a.values()])))),
         "mean of all seeds": Named("not of those that both have", mean_of_all_seeds),

@@ -212,6 +212,10 @@ WRONG = {
         "no norm": Named("norm is missing", own(normed=lambda norm, x: x)),
         "no output projection": Named("output projection is missing", own(projected=lambda output, found: found)),
         "no residual": Named("residual is missing", own(end=lambda x, normed, found, w: (found, w))),
+        "residual twice": Named("added once", own(end=lambda x, normed, found, w: (x + x + found, w))),
+        "multiplied by the root": Named(
+            "not multiplied", own(scores=lambda q, k: q @ k.transpose(-1, -2) * q.shape[-1] ** 0.5)
+        ),
         "residual normed": Named("not their norm", own(end=lambda x, normed, found, w: (normed + found, w))),
         "weights averaged over heads": own(end=lambda x, normed, found, w: (x + found, w.mean(1))),
         "tokens alone": Named("return two values", own(end=lambda x, normed, found, w: x + found)),
