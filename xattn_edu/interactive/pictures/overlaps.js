@@ -167,7 +167,6 @@ function movable(mask, [rows, columns], current, change) {
     const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
     if (!step) return;
     event.preventDefault();
-    event.stopPropagation(); // in a notebook the arrow keys also choose a cell
     change(event.shiftKey ? [0, 0, ...step] : [...step, 0, 0]);
   });
 }
