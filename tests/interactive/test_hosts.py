@@ -1,0 +1,145 @@
+"""Every picture in one notebook: its size, and JupyterLab in Chromium, stored and trusted, stored and not, and running."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+from helpers.in_chromium import PATIENCE, chromium, needs_chromium
+
+from xattn_edu import interactive
+
+ROOT = Path(__file__).parents[2]
+PICTURES = [name for name in interactive.__all__ if name != "Picture"]
+CODE = {  # what is not made without an argument
+    "dates": "import torch\nfrom xattn_edu.data import translation\nfrom xattn_edu.models.transformer import Transformer\n"
+    "torch.manual_seed(0)\nmodel = Transformer(len(translation.VOCABULARY), width=64, depth=2, heads=4, hidden=64)\n"
+    "interactive.dates(model)",
+}
+RUN_ALL = """async () => {
+    const app = window.jupyterapp;
+    await app.restored;
+    await app.shell.currentWidget.sessionContext.ready;
+    await app.commands.execute('notebook:run-all-cells');
+}"""
+
+
+def course():
+    """tools/course.py as a module, which starts JupyterLab with this Python."""
+    spec = importlib.util.spec_from_file_location("course", ROOT / "tools" / "course.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.PYTHON = Path(sys.executable)
+    return module
+
+
+@pytest.fixture(scope="module")
+def notebook():
+    """All pictures, a cell each, run and stored as `make notebooks` stores them."""
+    pytest.importorskip("anywidget")
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    cells = [nbformat.v4.new_code_cell("from xattn_edu import interactive")]
+    cells += [nbformat.v4.new_code_cell(CODE.get(name, f"interactive.{name}()")) for name in PICTURES]
+    for number, cell in enumerate(cells):
+        cell["id"] = f"cell-{number}"
+    made = nbformat.v4.new_notebook(cells=cells)
+    nbclient.NotebookClient(made, timeout=PATIENCE * 5, kernel_name="python3").execute()
+    kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+    stored = json.loads(nbformat.writes(made))
+    stored["metadata"] = {"kernelspec": kernel, **course().kept_widgets(stored)}
+    return stored
+
+
+@pytest.mark.slow
+def test_a_notebook_of_all_pictures_is_small_and_holds_what_makes_them_answer(notebook):
+    size = len(json.dumps(notebook))
+    assert size < 1_500_000, f"{size:,} bytes"
+    state = notebook["metadata"]["widgets"]["application/vnd.jupyter.widget-state+json"]["state"]
+    models = [model["state"] for model in state.values() if model["model_name"] == "AnyModel"]
+    assert len(models) == len(PICTURES)
+    assert all("export default" in model["_esm"] and model["data"]["colours"] for model in models)
+    for cell in notebook["cells"][1:]:
+        (output,) = cell["outputs"]
+        assert output["data"].keys() == {"image/png", "text/plain", "application/vnd.jupyter.widget-view+json"}
+        assert output["data"]["application/vnd.jupyter.widget-view+json"]["model_id"] in state
+        assert len(output["data"]["image/png"]) < 80_000
+
+
+@pytest.fixture
+def lab(notebook, tmp_path):
+    """JupyterLab on two copies of the notebook, of which one is trusted: its address."""
+    import nbformat
+    from nbformat.sign import NotebookNotary
+
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    stranger = json.loads(json.dumps(notebook))
+    stranger["cells"][0]["source"] += "  # from a stranger"
+    for name, made in (("trusted", notebook), ("stranger", stranger)):
+        (folder / f"{name}.ipynb").write_text(json.dumps(made), encoding="utf-8")
+    data = tmp_path / "home" / "data"
+    data.mkdir(parents=True)
+    NotebookNotary(data_dir=str(data)).sign(nbformat.read(folder / "trusted.ipynb", as_version=4))
+    module = course()
+    port = module.free_port()
+    options = ("--no-browser", "--LabApp.expose_app_in_browser=True")
+    command, variables = module.jupyterlab(port, "secret", folder, tmp_path / "home", options)
+    variables.update(module.REPRODUCIBLE, PYTHONPATH=str(ROOT))
+    server = subprocess.Popen(command, env=variables)
+    try:
+        for _ in range(10 * PATIENCE):
+            assert server.poll() is None
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/api")
+                break
+            except OSError:
+                import time
+
+                time.sleep(0.2)
+        yield lambda name: f"http://127.0.0.1:{port}/lab/tree/{name}.ipynb?token=secret&reset"
+    finally:
+        server.terminate()
+        server.wait(PATIENCE)
+
+
+def show_all(page, selector):
+    """Scroll through the notebook, because JupyterLab draws only the cells in view; how many elements were seen."""
+    page.wait_for_selector(".jp-Notebook .jp-Cell")
+    seen = 0
+    for number in range(1, len(PICTURES) + 1):
+        page.evaluate(
+            "async index => { const notebook = window.jupyterapp.shell.currentWidget.content;"
+            " await notebook.scrollToItem(index, 'start'); }",
+            number,
+        )
+        place = page.locator(f".jp-Cell[data-windowed-list-index='{number}'] {selector}, .jp-Cell {selector}")
+        place.first.wait_for(state="attached", timeout=20_000)
+        page.wait_for_timeout(500)
+        seen = max(seen, page.locator(selector).count())
+    return seen
+
+
+@needs_chromium
+@pytest.mark.browser
+@pytest.mark.slow
+def test_in_jupyterlab_every_picture_answers_or_is_a_png(lab):
+    with chromium(1400) as page:
+        page.goto(lab("stranger"))  # untrusted: no script runs, and the PNG stands in its place
+        assert show_all(page, ".jp-OutputArea-output img") == len(PICTURES)
+        assert page.locator(".xattn-picture").count() == 0
+
+        page.goto(lab("trusted"))  # stored and trusted: alive without running anything
+        assert show_all(page, ".xattn-picture[data-computed]") == len(PICTURES)
+        at = PICTURES.index("heads_and_masks")
+        picture = page.locator(".xattn-picture[data-computed]").nth(at)
+        picture.get_by_role("combobox", name="mask").select_option(value="causal")
+        assert json.loads(picture.get_attribute("data-computed"))["mask"] == "causal"
+
+        page.evaluate(RUN_ALL)  # with a kernel: the reader's own sentence
+        picture.get_by_role("textbox", name="your sentence").fill("the white cat")
+        picture.get_by_role("button", name="Run the model").click()
+        picture.get_by_text("“cat”").first.wait_for(timeout=60_000)
+        assert len(json.loads(picture.get_attribute("data-computed"))["weights"]) == 5
