@@ -1,5 +1,6 @@
 """Pixels and words in a trained LAVT: one stage recomputed in the browser, beside the masks of the whole model."""
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
@@ -79,7 +80,7 @@ def exported(scene: Any, sentence: str | None = None) -> dict[str, Any]:
             {"place": other["place"], "word": other["word"]} | _exchanged(seen[at], other["place"], whole)
             for at, other in enumerate(others)
         ]
-        if len(str(encoded(data))) < 0.97 * LARGEST:
+        if len(json.dumps(encoded(data))) < LARGEST - 500:  # room for the colours
             break
     return data
 
