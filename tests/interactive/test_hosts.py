@@ -4,6 +4,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from helpers.in_chromium import PATIENCE, chromium, needs_chromium
 
 from xattn_edu import interactive
+from xattn_edu.interactive.picture import stored_html
 
 ROOT = Path(__file__).parents[2]
 PICTURES = [name for name in interactive.__all__ if name != "Picture"]
@@ -30,12 +32,11 @@ RUN_ALL = """async () => {
 }"""
 
 
-def course():
-    """tools/course.py as a module, which starts JupyterLab with this Python."""
-    spec = importlib.util.spec_from_file_location("course", ROOT / "tools" / "course.py")
+def tool(name):
+    """A file of tools/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.PYTHON = Path(sys.executable)
     return module
 
 
@@ -50,10 +51,7 @@ def notebook():
         cell["id"] = f"cell-{number}"
     made = nbformat.v4.new_notebook(cells=cells)
     nbclient.NotebookClient(made, timeout=PATIENCE * 5, kernel_name="python3").execute()
-    kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
-    stored = json.loads(nbformat.writes(made))
-    stored["metadata"] = {"kernelspec": kernel, **course().kept_widgets(stored)}
-    return stored
+    return tool("stored").tidy(json.loads(nbformat.writes(made)))
 
 
 @pytest.mark.slow
@@ -72,6 +70,13 @@ def test_a_notebook_of_all_pictures_is_small_and_holds_what_makes_them_answer(no
         assert len(output["data"]["image/png"]) < 80_000
 
 
+@pytest.mark.slow
+def test_a_page_can_be_made_of_a_stored_picture(notebook):
+    models = notebook["metadata"]["widgets"]["application/vnd.jupyter.widget-state+json"]["state"]
+    cell = notebook["cells"][1 + PICTURES.index("heads_and_masks")]
+    assert stored_html(cell["outputs"][0]["data"], models) == interactive.heads_and_masks().html()
+
+
 @pytest.fixture
 def lab(notebook, tmp_path):
     """JupyterLab on two copies of the notebook, of which one is trusted: its address."""
@@ -87,7 +92,8 @@ def lab(notebook, tmp_path):
     data = tmp_path / "home" / "data"
     data.mkdir(parents=True)
     NotebookNotary(data_dir=str(data)).sign(nbformat.read(folder / "trusted.ipynb", as_version=4))
-    module = course()
+    module = tool("course")
+    module.PYTHON = Path(sys.executable)
     port = module.free_port()
     options = ("--no-browser", "--LabApp.expose_app_in_browser=True")
     command, variables = module.jupyterlab(port, "secret", folder, tmp_path / "home", options)
@@ -100,8 +106,6 @@ def lab(notebook, tmp_path):
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/api")
                 break
             except OSError:
-                import time
-
                 time.sleep(0.2)
         yield lambda name: f"http://127.0.0.1:{port}/lab/tree/{name}.ipynb?token=secret&reset"
     finally:
@@ -145,5 +149,5 @@ def test_in_jupyterlab_every_picture_answers_or_is_a_png(lab):
         page.evaluate(RUN_ALL)  # with a kernel: the reader's own sentence
         picture.get_by_role("textbox", name="your sentence").fill("the white cat")
         picture.get_by_role("button", name="Run the model").click()
-        picture.get_by_text("“cat”").first.wait_for(timeout=60_000)
+        picture.locator("svg text", has_text="cat").first.wait_for()
         assert len(json.loads(picture.get_attribute("data-computed"))["weights"]) == 5
