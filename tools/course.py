@@ -272,49 +272,11 @@ def lab(port, rest):
     token = os.environ.get("JUPYTER_TOKEN") or secrets.token_hex(16)
     command, variables = jupyterlab(port, token, rest=rest)
     print(f"JupyterLab, in a few seconds: http://127.0.0.1:{port}/lab?token={token} (Ctrl-C stops it)", flush=True)
-    trust()
+    run(str(ROOT / "tools" / "stored.py"), "trust")
     if os.name == "nt":  # where exec would return to the prompt at once
         return subprocess.call(command, cwd=str(ROOT), env=variables)
     os.chdir(str(ROOT))
     os.execve(command[0], command, variables)
-
-
-def trust(home=VENV / "home"):
-    """Let JupyterLab run the stored pictures of the course's own notebooks at once: of those that nobody changed.
-
-    Jupyter runs no script of a stored notebook before somebody trusts it. Trusted are the notebooks whose contents git
-    has recorded in the last commit; others stay as they are.
-    """
-    paths = sorted((ROOT / "notebooks").glob("*.ipynb"))
-    checksums = recorded()
-    unchanged = [path for path in paths if blob(path) == checksums.get(path.name)]
-    if not unchanged:
-        print("git vouches for no notebook: run its cells to see the pictures answer", flush=True)
-        return
-    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    command = [str(PYTHON), "-m", "jupyter", "trust", *map(str, unchanged)]
-    if subprocess.call(command, cwd=str(ROOT), env=environment(home), **quiet) == 0:
-        words = "notebooks are as in the last commit: their pictures answer on opening"
-        print(f"{len(unchanged)} of {len(paths)} {words}", flush=True)
-    else:
-        print("Jupyter could not trust the notebooks: run their cells to see the pictures answer", flush=True)
-
-
-def recorded():
-    """The checksum of each notebook in git's last commit, by its name; nothing without git."""
-    command = ["git", "-C", str(ROOT), "ls-tree", "HEAD", "notebooks/"]
-    try:
-        words = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
-    except OSError:  # there is no git
-        return {}
-    found = re.findall(r"(?m)^\d+ blob (\w+)\tnotebooks/(.*\.ipynb)$", words.decode("utf-8", "replace"))
-    return {name: checksum for checksum, name in found}
-
-
-def blob(path):
-    """The checksum that git gives a file's contents. Windows' line ends count as git stores them."""
-    contents = path.read_bytes().replace(b"\r\n", b"\n")
-    return hashlib.sha1(b"blob %d\0" % len(contents) + contents).hexdigest()
 
 
 def jupyterlab(port, token, folder=ROOT / "notebooks", home=VENV / "home", rest=()):
@@ -469,48 +431,9 @@ def notebooks(port, rest):
         if run(*execute, "--ExecutePreprocessor.record_timing=False", path, **REPRODUCIBLE):
             raise Stop(f"{path} stopped with the error above and is as it was")
         print(f"{path}: {time.monotonic() - begin:.0f} s", flush=True)  # what its first cell states
-        notebook = json.loads((ROOT / path).read_text(encoding="utf-8"))
-        pictures = kept_widgets(notebook)
-        # The rest of the metadata names versions, which would make a difference on every machine.
-        kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
-        notebook["metadata"] = dict(kernelspec=kernel, language_info={"name": "python"}, **pictures)
-        text = json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
-        (ROOT / path).write_text(text, encoding="utf-8")
+        run(str(ROOT / "tools" / "stored.py"), "tidy", str(ROOT / path))
         run(str(ROOT / "tools" / "figures.py"), str(ROOT / path))
     return 0
-
-
-WIDGET = "application/vnd.jupyter.widget-view+json"
-WIDGETS = "application/vnd.jupyter.widget-state+json"
-
-
-def kept_widgets(notebook):
-    """Keep the widgets that are pictures, so that a stored notebook answers without a kernel; drop all others.
-
-    A picture has a PNG beside its widget. A progress bar has none, and would stand at 0 % for ever. The ids, which are
-    random, become the cell's id and a number. Returns what belongs into the notebook's metadata.
-    """
-    models = notebook["metadata"].get("widgets", {}).get(WIDGETS, {}).get("state", {})
-    ids = {}  # the random id of each model that is kept, and the one that it gets
-    for cell in notebook["cells"]:
-        outputs = [output.get("data", {}) for output in cell.get("outputs", ())]
-        for data in outputs:
-            waiting = [data[WIDGET]["model_id"]] if WIDGET in data and "image/png" in data else []
-            while waiting:  # a model names others, its layout for one
-                model = waiting.pop()
-                if model in models and model not in ids:
-                    ids[model] = hashlib.sha256(f"{cell['id']} {len(ids)}".encode()).hexdigest()[:32]
-                    waiting += re.findall("IPY_MODEL_(\\w+)", json.dumps(models[model]))
-            if WIDGET in data and data[WIDGET]["model_id"] in ids:
-                data[WIDGET]["model_id"] = ids[data[WIDGET]["model_id"]]
-        kept = [data for data in outputs if WIDGET not in data or "image/png" in data]
-        if "outputs" in cell:
-            cell["outputs"] = [output for output in cell["outputs"] if "data" not in output or output["data"] in kept]
-    if not ids:
-        return {}
-    text = json.dumps({name: models[model] for model, name in ids.items()})
-    text = re.sub("IPY_MODEL_(\\w+)", lambda match: "IPY_MODEL_" + ids.get(match.group(1), match.group(1)), text)
-    return {"widgets": {WIDGETS: {"state": json.loads(text), "version_major": 2, "version_minor": 0}}}
 
 
 def site(port, rest):

@@ -1,4 +1,4 @@
-"""The pictures in JupyterLab without a network: run there; stored and trusted; stored and not trusted."""
+"""The keyboard in JupyterLab: keys change a stored picture, and JupyterLab, which has shortcuts, does not take them."""
 
 import json
 import subprocess
@@ -9,118 +9,70 @@ import pytest
 from helpers.in_chromium import chromium, needs_chromium
 from test_setup import PATIENCE, ROOT, answer, load
 
-pytestmark = [needs_chromium, pytest.mark.browser, pytest.mark.slow]
 NAMES = ("query_in_the_plane", "cost_of_a_vit", "overlaps", "seeds", "big_and_small_letters")
 ACTIVE = "window.jupyterapp.shell.currentWidget.content.activeCellIndex"
-RUN_ALL = """async () => {
-    const app = window.jupyterapp;
-    await app.restored;
-    const panel = app.shell.currentWidget;
-    await panel.revealed;
-    await panel.sessionContext.ready;
-    await app.commands.execute('notebook:run-all-cells');
-}"""
 SHOW = "async index => { await window.jupyterapp.shell.currentWidget.content.scrollToItem(index, 'start'); }"
 
 
-@pytest.fixture(scope="module")
-def course(tmp_path_factory):
-    for needed in ("jupyterlab", "anywidget", "nbclient"):
+@pytest.fixture
+def lab(tmp_path):
+    """The address of a JupyterLab on a notebook with the pictures, stored and trusted."""
+    for needed in ("jupyterlab", "anywidget"):
         pytest.importorskip(needed)
-    module = load(ROOT)
-    module.PYTHON = Path(sys.executable)
-    return module
-
-
-@pytest.fixture(scope="module")
-def lab(course, tmp_path_factory):
-    """A JupyterLab on three copies of a notebook with all pictures: without outputs, stored, stored and trusted."""
-    import nbclient
-    import nbformat
-    from nbformat import v4
-
-    root = tmp_path_factory.mktemp("lab")
-    (root / "notebooks").mkdir()
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     sources = ["from xattn_edu import interactive", *(f"interactive.{name}()" for name in NAMES)]
-    empty = v4.new_notebook(cells=[v4.new_code_cell(source) for source in sources])
-    stored = nbclient.NotebookClient(json_copy(empty), timeout=PATIENCE).execute()
-    for name, notebook in (("empty", empty), ("stored", stored), ("trusted", stored)):
-        cells = [{**cell, "id": f"{name}-{index}"} for index, cell in enumerate(notebook["cells"])]  # else all are one
-        nbformat.write(nbformat.from_dict({**notebook, "cells": cells}), root / "notebooks" / f"{name}.ipynb")
-    port, home = course.free_port(), root / "home"
-    trust = [str(course.PYTHON), "-m", "jupyter", "trust", str(root / "notebooks" / "trusted.ipynb")]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}  # else JupyterLab asks for one
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    nbclient.NotebookClient(notebook, timeout=PATIENCE).execute()
+    path = tmp_path / "notebooks" / "pictures.ipynb"
+    path.parent.mkdir()
+    nbformat.write(notebook, path)
+    course, home = load(ROOT), tmp_path / "home"
+    course.PYTHON = Path(sys.executable)
+    trust = [sys.executable, "-m", "jupyter", "trust", str(path)]
     subprocess.run(trust, env=course.environment(home), check=True, capture_output=True)
+    port = course.free_port()
     options = ("--no-browser", "--LabApp.expose_app_in_browser=True")
-    command, variables = course.jupyterlab(port, "secret", root / "notebooks", home, options)
-    variables["PYTHONPATH"] = str(ROOT)  # the kernel is to import this clone's package
+    command, variables = course.jupyterlab(port, "secret", path.parent, home, options)
     server = subprocess.Popen(command, env=variables)
     try:
         answer(server, f"http://127.0.0.1:{port}/api")
-        yield f"http://127.0.0.1:{port}/lab/tree/NAME.ipynb?token=secret"
+        yield f"http://127.0.0.1:{port}/lab/tree/{path.name}?token=secret"
     finally:
         server.terminate()
         server.wait(PATIENCE)
 
 
-def json_copy(notebook):
-    import nbformat
-
-    return nbformat.from_dict(json.loads(json.dumps(notebook)))
-
-
-def scrolled_to(page, index):
-    """The output of a cell, which JupyterLab draws only when it comes near the screen."""
-    page.evaluate(SHOW, index)
-    cell = page.locator(".jp-Notebook .jp-CodeCell").filter(has_text=f"interactive.{NAMES[index - 1]}()")
-    return cell.locator(".jp-OutputArea-output")
-
-
-def press_keys(page):
-    """The arrow keys turn the query and move the paint, and no other cell becomes active."""
-
-    def computed(index):
-        picture = scrolled_to(page, index).locator("[data-computed]")
-        return json.loads(picture.get_attribute("data-computed"))
-
-    scrolled_to(page, 1).get_by_role("slider", name="query").focus()
-    before = computed(1)["degrees"]
-    for key in ("ArrowLeft", "ArrowUp", "ArrowDown"):
-        page.keyboard.press(key)
-    assert computed(1)["degrees"] == before + 5
-    scrolled_to(page, 2).get_by_role("button", name="8 px", exact=True).press("Enter")
-    assert computed(2)["tokens"] == 785
-    scrolled_to(page, 3).get_by_role("application", name="hit").focus()
-    active = page.evaluate(ACTIVE)
-    for key in ("ArrowLeft", "ArrowDown"):
-        page.keyboard.press(key)
-    assert computed(3)["painted"][0] == [3, 2, 4, 4] and page.evaluate(ACTIVE) == active
-    scrolled_to(page, 4).get_by_role("button", name="draw 100").press("Space")
-    assert computed(4)["count"] == 100
-    scrolled_to(page, 5).get_by_role("group", name="big letter", exact=True).get_by_role("button", name="Z").press(
-        "Enter"
-    )
-    assert computed(5)["big"] == 3
-
-
-@pytest.mark.parametrize("name", ["empty", "trusted"])
-def test_the_pictures_answer(lab, name):
-    """Where they are run, and in a stored notebook that is trusted, without a cell being run."""
+@needs_chromium
+@pytest.mark.browser
+@pytest.mark.slow
+def test_keys_change_the_pictures_and_no_other_cell_becomes_active(lab):
     with chromium(width=1400) as page:
-        page.goto(lab.replace("NAME", name))
+        page.goto(lab)
         page.locator(".jp-Notebook .jp-Cell").first.wait_for()
-        if name == "empty":
-            page.evaluate(RUN_ALL)
-        for index in range(1, len(NAMES) + 1):
-            scrolled_to(page, index).locator("[data-computed]").wait_for()
-        press_keys(page)
 
+        def picture(name):
+            page.evaluate(SHOW, 1 + NAMES.index(name))  # JupyterLab draws a cell only when it is near
+            cell = page.locator(".jp-Notebook .jp-CodeCell").filter(has_text=f"interactive.{name}()")
+            return cell.locator("[data-computed]")
 
-def test_a_notebook_that_is_not_trusted_shows_the_still_pictures(lab):
-    with chromium(width=1400) as page:
-        page.goto(lab.replace("NAME", "stored"))
-        page.locator(".jp-Notebook .jp-Cell").first.wait_for()
-        for index in range(1, len(NAMES) + 1):
-            image = scrolled_to(page, index).locator("img")
-            image.wait_for()
-            assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 500
-        assert page.locator(".xattn-picture").count() == 0
+        def press(name, role, label, *keys):
+            control = picture(name).get_by_role(role, name=label, exact=True).first
+            control.focus()
+            active = page.evaluate(ACTIVE)
+            for key in keys:
+                page.keyboard.press(key)
+            assert page.evaluate(ACTIVE) == active
+            return json.loads(picture(name).get_attribute("data-computed"))
+
+        query = "query: left and right turn it, up and down change its length"
+        turned = press("query_in_the_plane", "slider", query, "ArrowLeft", "ArrowUp", "ArrowDown")
+        assert (turned["degrees"], turned["length"]) == (95, 2)
+        assert press("cost_of_a_vit", "slider", "depth", "ArrowUp", "ArrowRight", "ArrowLeft")["depth"] == 13
+        assert press("cost_of_a_vit", "button", "8 px", "Enter")["tokens"] == 785
+        paint = "hit: arrow keys move the paint, shift and arrow keys change its size"
+        moved = press("overlaps", "application", paint, "ArrowLeft", "ArrowDown", "Shift+ArrowDown")
+        assert moved["painted"][0] == [3, 2, 5, 4]
+        assert press("seeds", "button", "draw 100", "Space")["count"] == 100
+        assert press("big_and_small_letters", "button", "Z", "Enter")["big"] == 3

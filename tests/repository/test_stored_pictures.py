@@ -1,14 +1,16 @@
-"""tools/course.py keeps pictures that answer in the stored notebooks, and `make lab` trusts the unchanged notebooks."""
+"""tools/stored.py keeps pictures that answer in the stored notebooks, and `make lab` trusts the unchanged notebooks."""
 
 import copy
+import importlib.util
 import json
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-from test_setup import ROOT, load
+from test_setup import ROOT
 
+_spec = importlib.util.spec_from_file_location("stored", ROOT / "tools" / "stored.py")
+tool = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(tool)
 VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
 
@@ -30,9 +32,9 @@ def notebook(picture, layout, bar):
 
 
 def test_a_picture_is_kept_with_its_models_and_a_progress_bar_is_not():
-    course = load(ROOT)
-    stored = notebook("a1", "b2", "c3")
-    state = course.kept_widgets(stored)["widgets"][STATE]["state"]
+    stored = tool.tidy(notebook("a1", "b2", "c3"))
+    assert stored["metadata"]["kernelspec"]["name"] == "python3"
+    state = stored["metadata"]["widgets"][STATE]["state"]
     view, words = stored["cells"][1]["outputs"]
     assert words["text"] == "done" and view["data"]["image/png"] == "A"
     picture = state.pop(view["data"][VIEW]["model_id"])
@@ -41,20 +43,16 @@ def test_a_picture_is_kept_with_its_models_and_a_progress_bar_is_not():
 
 
 def test_random_ids_make_no_difference_in_what_is_stored():
-    course, one, other = load(ROOT), notebook("a1", "b2", "c3"), notebook("f9", "e8", "d7")
-    assert course.kept_widgets(one) == course.kept_widgets(other)
-    assert one["cells"] == other["cells"]
-    assert course.kept_widgets({"cells": one["cells"][:1], "metadata": {}}) == {}
+    one, other = notebook("a1", "b2", "c3"), notebook("f9", "e8", "d7")
+    assert tool.tidy(one) == tool.tidy(other)
+    assert "widgets" not in tool.tidy({"cells": one["cells"][:1], "metadata": {}})["metadata"]
 
 
 @pytest.fixture
 def clone(tmp_path):
     """A clone with three notebooks: as committed, changed since, and new."""
     root = tmp_path / "clone"
-    (root / "tools").mkdir(parents=True)
-    (root / "notebooks").mkdir()
-    for name in ("tools/course.py", "pyproject.toml", "requirements.txt"):
-        (root / name).write_bytes((ROOT / name).read_bytes())
+    (root / "notebooks").mkdir(parents=True)
     empty = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}}
     cell = {"cell_type": "code", "id": "c", "execution_count": 1, "metadata": {}, "source": "1"}
     cell["outputs"] = [{"output_type": "display_data", "metadata": {}, "data": {"text/html": "<b>1</b>"}}]
@@ -71,31 +69,27 @@ def clone(tmp_path):
 
 
 @pytest.mark.slow
-def test_make_lab_trusts_the_notebooks_that_are_as_in_the_last_commit(clone, tmp_path, capsys):
-    nbformat = pytest.importorskip("nbformat")
-    sign = pytest.importorskip("nbformat.sign")
-    course = load(clone)
-    course.PYTHON = Path(sys.executable)
-    course.trust(tmp_path / "home")
-    assert capsys.readouterr().out == "1 of 3 notebooks are as in the last commit: their pictures answer on opening\n"
-    notary = sign.NotebookNotary(data_dir=str(tmp_path / "home" / "data"))
+def test_make_lab_trusts_the_notebooks_that_are_as_in_the_last_commit(clone, tmp_path, monkeypatch):
+    nbformat, sign = pytest.importorskip("nbformat"), pytest.importorskip("nbformat.sign")
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))  # as tools/course.py sets it
+    assert tool.trust(clone) == "1 of 3 notebooks are as in the last commit: their pictures answer on opening"
     trusted = {
-        path.stem: notary.check_signature(nbformat.read(path, as_version=4))
+        path.stem: sign.NotebookNotary(data_dir=str(tmp_path / "data")).check_signature(
+            nbformat.read(path, as_version=4)
+        )
         for path in (clone / "notebooks").glob("*.ipynb")
     }
     assert trusted == {"same": True, "changed": False, "new": False}
 
 
-def test_without_git_nothing_is_trusted(clone, monkeypatch, capsys):
-    course = load(clone)
+def test_without_git_nothing_is_trusted(clone, monkeypatch):
+    sign = pytest.importorskip("nbformat.sign")
     monkeypatch.setenv("PATH", str(clone))
-    monkeypatch.setattr(course.subprocess, "call", lambda *_, **__: pytest.fail("nothing is to be trusted"))
-    course.trust()
-    assert "git vouches for no notebook" in capsys.readouterr().out
+    monkeypatch.setattr(sign.NotebookNotary, "sign", lambda *_: pytest.fail("nothing is to be trusted"))
+    assert "git vouches for no notebook" in tool.trust(clone)
 
 
 def test_line_ends_of_windows_are_no_change(tmp_path):
-    course = load(ROOT)
     for ends in (b"\n", b"\r\n"):
         (tmp_path / "a").write_bytes(b"x" + ends)
-        assert course.blob(tmp_path / "a") == "587be6b4c3f93f93c489c0111bba5596147a26cb"
+        assert tool.blob(tmp_path / "a") == "587be6b4c3f93f93c489c0111bba5596147a26cb"

@@ -1,7 +1,7 @@
 """Dates: where a translating decoder looks at each step, and what it writes with another sentence's keys or values."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 from xattn_edu.data import translation
 from xattn_edu.interactive.picture import Picture
 from xattn_edu.models.attention import merge_heads
-from xattn_edu.models.transformer import Transformer
+from xattn_edu.models.transformer import DecoderLayer, Transformer
 from xattn_edu.plots import style
 from xattn_edu.plots.weights import alignment
 
@@ -94,7 +94,7 @@ def decoded(model: Transformer, keys_of: Source, values_of: Source) -> dict[str,
     asked: list[list[Tensor]] = [[] for _ in cache.layers]
     hooks = [
         layer.cross_attention.query.register_forward_hook(lambda _, given, q, kept=kept: kept.append(q[0, 0]))
-        for layer, kept in zip(model.decoder.layers, asked)
+        for layer, kept in zip(cast(Sequence[DecoderLayer], model.decoder.layers), asked)
     ]
     written: list[int] = []
     last = torch.tensor([model.start])

@@ -186,22 +186,40 @@ class Picture:
 
     def html(self) -> str:
         """The picture for a page: without JavaScript its PNG. Loads nothing; several can stand in one page."""
-        place = f"xattn-{self.name.replace('_', '-')}-{zlib.crc32(json.dumps(self.encoded).encode()):08x}"
-        if self.module.count(EXPORT) != 1:
-            raise ValueError(f"pictures/{self.name}.js must have one line {EXPORT!r}")
-        module = self.module.replace(EXPORT, "const picture = {") + SHIM.replace("ID", place)
-        png = base64.b64encode(self.png).decode()
-        return (
-            f'<div id="{place}" role="group" aria-label="{escape(self.title)}">'
-            f'<img alt="{escape(self.title)}" style="max-width:100%" src="data:image/png;base64,{png}"></div>\n'
-            f'<script type="application/json" id="{place}-data">{_harmless(json.dumps(self.encoded))}</script>\n'
-            f'<script type="module">\n{module}</script>'
-        )
+        return part_of_page(self.title, self.module, self.encoded, base64.b64encode(self.png).decode())
 
     def write_page(self, path: str | Path) -> None:
         """Write one file that a browser opens without a server and without the network."""
         page = PAGE.format(title=escape(self.title), picture=self.html())
         write_atomically(Path(path), page.encode())
+
+
+def part_of_page(title: str, module: str, data: dict[str, Any], png: str) -> str:
+    """A module and its encoded data as HTML; `png`, in base64, stands there until the module runs.
+
+    Raises ValueError for a module that does not export exactly once.
+    """
+    text = json.dumps(data)
+    place = f"xattn-{zlib.crc32((module + text).encode()):08x}"
+    if module.count(EXPORT) != 1:
+        raise ValueError(f"the module of {title!r} must have one line {EXPORT!r}, it has {module.count(EXPORT)}")
+    script = module.replace(EXPORT, "const picture = {") + SHIM.replace("ID", place)
+    return (
+        f'<div id="{place}" role="group" aria-label="{escape(title)}">'
+        f'<img alt="{escape(title)}" style="max-width:100%" src="data:image/png;base64,{png}"></div>\n'
+        f'<script type="application/json" id="{place}-data">{_harmless(text)}</script>\n'
+        f'<script type="module">\n{script}</script>'
+    )
+
+
+def stored_html(output: dict[str, Any], models: dict[str, Any]) -> str:
+    """A picture in a stored notebook as HTML: `output` is the data of its output, `models` those in the metadata.
+
+    Raises KeyError if the notebook does not hold the picture's model.
+    """
+    state = models[output[WIDGET]["model_id"]]["state"]
+    title = "".join(output["text/plain"]).splitlines()[0].partition(": ")[2].removesuffix(">")
+    return part_of_page(title, state["_esm"], state["data"], "".join(output["image/png"]).strip())
 
 
 def encoded(data: Any) -> Any:

@@ -1,8 +1,9 @@
 """Pixels and words in a trained LAVT: one stage recomputed in the browser, beside the masks of the whole model."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -79,7 +80,7 @@ def exported(scene: Any, sentence: str | None = None) -> dict[str, Any]:
             {"place": other["place"], "word": other["word"]} | _exchanged(seen[at], other["place"], whole)
             for at, other in enumerate(others)
         ]
-        if len(str(encoded(data))) < 0.97 * LARGEST:
+        if len(json.dumps(encoded(data))) < LARGEST - 500:  # room for the colours
             break
     return data
 
@@ -115,13 +116,14 @@ class Run:
 
     def unscaled(self) -> Tensor:
         """The mask if no stage divides its scores."""
-        widths = [fusion.width for fusion in self.model.fusions]
+        fusions: list[Any] = list(self.model.fusions)
+        widths = [fusion.width for fusion in fusions]
         try:
-            for fusion in self.model.fusions:
+            for fusion in fusions:
                 fusion.width = 1  # whose root is what the scores are divided by
             return self.found(self.model.stages(self.images, self.words, self.mask))
         finally:
-            for fusion, width in zip(self.model.fusions, widths):
+            for fusion, width in zip(fusions, widths):
                 fusion.width = width
 
 
@@ -149,7 +151,7 @@ def _stage(run: Run, number: int, whole: bool) -> dict[str, Any]:
     stage |= {"keys": _short(fusion.key(run.words)[0])}
     if not whole:
         return stage | {"query": Scaled(instance_norm(fusion.query(pixels))[0])}
-    gate = run.model.pathways[number].gate
+    gate: Any = run.model.pathways[number].gate
     w = {"query": fusion.query.weight, "language": fusion.language.weight}  # whose biases the norms take away
     w |= {"vision": fusion.vision.weight, "vision_bias": fusion.vision.bias}
     w |= {"output": fusion.output.weight, "output_bias": fusion.output.bias}
@@ -160,9 +162,9 @@ def _stage(run: Run, number: int, whole: bool) -> dict[str, Any]:
 
 def _exchanged(run: Run, place: int, whole: int) -> dict[str, Any]:
     """Keys and values of one word, for each stage."""
-    word = run.words[:, place]
-    keys = [_short(fusion.key(word)[0]) for fusion in run.model.fusions]
-    return {"keys": keys, "values": [_short(fusion.value(word)[0]) for fusion in run.model.fusions[:whole]]}
+    word, fusions = run.words[:, place], cast(Sequence[PixelWordAttention], run.model.fusions)
+    keys = [_short(fusion.key(word)[0]) for fusion in fusions]
+    return {"keys": keys, "values": [_short(fusion.value(word)[0]) for fusion in fusions[:whole]]}
 
 
 def _short(tensor: Tensor) -> np.ndarray:

@@ -53,6 +53,9 @@ function mount({ model, el }, draw) {
     draw(root, model.get("data"));
   };
   el.replaceChildren(root);
+  root.addEventListener("keydown", (event) => { // in JupyterLab arrows and Enter also choose and edit cells
+    if (!event.ctrlKey && !event.metaKey && !event.altKey) event.stopPropagation();
+  });
   model.on("change:data", show);
   show();
   return () => model.off("change:data", show);

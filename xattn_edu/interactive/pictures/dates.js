@@ -65,7 +65,7 @@ export default {
             }));
           });
         }
-        const label = (x, y, fill, text, bold) => h("text", { x, y, "text-anchor": "middle", style: `fill: ${fill}`, "font-weight": bold ? "bold" : "normal" }, text);
+        const label = (x, y, fill, text, bold) => h("text", { x, y, "text-anchor": "middle", style: `fill: ${fill}; font-size: 16px`, "font-weight": bold ? "bold" : "normal" }, text);
         names.forEach((name, i) => parts.push(label(place(i, names.length), 38, data.colours.key, name)));
         if (state.values !== state.keys) others.forEach((name, i) => parts.push(label(place(i, names.length), 16, data.colours.value, name)));
         all.slice(0, state.step).forEach((character, i) =>
@@ -107,7 +107,7 @@ export default {
         h("div", { class: "row" },
           h("button", { type: "button", onclick: () => toStep(state.step - 1) }, "back"),
           h("button", { type: "button", onclick: () => toStep(state.step + 1) }, "next"), stepping),
-        drawing, written, says,
+        drawing, h("div", {}, "Orange: keys. Green: values, if they are another sentence's. Below: what is written."), written, says,
         ...own(model, data),
       );
       toStep(1);

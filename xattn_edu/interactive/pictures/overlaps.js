@@ -102,7 +102,7 @@ function draw(root, data) {
   const [sum, bars] = [h("svg", { viewBox: "0 0 480 50" }), h("svg", { viewBox: "0 0 480 86" })];
   for (const drawing of [sum, bars]) {
     drawing.setAttribute("aria-hidden", "true");
-    drawing.setAttribute("style", "width: 100%; display: block; overflow: visible");
+    drawing.setAttribute("style", "width: 100%; max-width: 42em; display: block; overflow: visible");
   }
   const line = saying();
   const setAll = (boxes) => ((painted = boxes), show());
@@ -167,7 +167,6 @@ function movable(mask, [rows, columns], current, change) {
     const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
     if (!step) return;
     event.preventDefault();
-    event.stopPropagation(); // in a notebook the arrow keys also choose a cell
     change(event.shiftKey ? [0, 0, ...step] : [...step, 0, 0]);
   });
 }

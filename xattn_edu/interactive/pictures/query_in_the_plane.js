@@ -220,7 +220,6 @@ function movable(plane, state, change) {
     const step = { ArrowLeft: [5, 0], ArrowRight: [-5, 0], ArrowUp: [0, 0.2], ArrowDown: [0, -0.2] }[event.key];
     if (!step) return;
     event.preventDefault();
-    event.stopPropagation(); // in a notebook the arrow keys also choose a cell
     const length = Math.round(10 * (state.length + step[1])) / 10;
     change({ degrees: (state.degrees + step[0] + 360) % 360, length: Math.min(PLANE.longest, Math.max(0, length)) });
   });
