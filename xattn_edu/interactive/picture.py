@@ -199,7 +199,7 @@ def part_of_page(title: str, module: str, data: dict[str, Any], png: str) -> str
 
     Raises ValueError for a module that does not export exactly once.
     """
-    text = json.dumps(data)
+    text = json.dumps(data, sort_keys=True)  # a stored notebook sorts them too
     place = f"xattn-{zlib.crc32((module + text).encode()):08x}"
     if module.count(EXPORT) != 1:
         raise ValueError(f"the module of {title!r} must have one line {EXPORT!r}, it has {module.count(EXPORT)}")
