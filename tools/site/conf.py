@@ -24,6 +24,7 @@ html_math_renderer = "katex"
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
+viewcode_follow_imported_members = False  # an object is described where it is defined
 add_module_names = False
 python_maximum_signature_line_length = 100
 napoleon_numpy_docstring = False

@@ -128,6 +128,7 @@ class Stage:
         """The front page: sections of the README, and the trees of pages that the sidebar shows."""
         text = self.markdown(self.readme(FRONT), "README.md", "index.md")
         homework = [page for page in self.pages if re.match(r"docs/homework_|notebooks/homework/", page)]
+        homework.sort(key=lambda page: (page.endswith(".ipynb"), "students" not in page))  # students begin there
         rest = [page for page in self.pages if page not in homework]
         lessons, others = ([page for page in rest if page.endswith(end)] for end in (".ipynb", ".md"))
         files = [f"files/{file}.md" for file in sorted(self.files)]
