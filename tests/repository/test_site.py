@@ -82,7 +82,7 @@ def repository(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("repository")
     for path in ROOT.iterdir():
         if path.name not in ("notebooks", "build") and not path.name.startswith("."):
-            (folder / path.name).symlink_to(path)
+            (folder / path.name).symlink_to(path, target_is_directory=path.is_dir())
     (folder / "notebooks").mkdir()
     for path in (ROOT / "notebooks").glob("*.ipynb"):
         (folder / "notebooks" / path.name).symlink_to(path)

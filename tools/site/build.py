@@ -16,6 +16,7 @@ from sphinx.cmd.build import main as sphinx
 from stage import ROOT, Fault, Stage
 
 UNUSED = ("*.map", "fontawesome.js*", "*.po", "*.mo")
+JOBS = "auto" if sys.platform == "linux" else "1"  # elsewhere a process with torch may not be forked
 HEAVIEST = 1_500_000  # bytes of a page with its figures
 
 
@@ -39,7 +40,7 @@ def build(options: argparse.Namespace) -> int:
     Stage(sources, pages, modules, options.root).write()
     os.environ["MPLBACKEND"] = "agg"
     settings = ["-c", str(Path(__file__).parent), "-D", f"html_static_path={sources / '_static'}"]
-    status = sphinx(["-q", "-W", "--keep-going", "-j", "auto", "-b", "html", *settings, str(sources), str(options.out)])
+    status = sphinx(["-q", "-W", "--keep-going", "-j", JOBS, "-b", "html", *settings, str(sources), str(options.out)])
     for pattern in UNUSED:
         for path in list(options.out.rglob(pattern)):
             path.unlink()
