@@ -53,7 +53,7 @@ def verdict(entry: Mistake | Different) -> Verdict:
 
 @functools.cache
 def _causes() -> Mapping[str, set[str]]:
-    causes = collections.defaultdict(set)
+    causes: dict[str, set[str]] = collections.defaultdict(set)
     for mistake in MISTAKES:
         causes[mistake.exercise] |= {mistake.cause} - {""}
     return causes
@@ -67,9 +67,10 @@ def others_named(mistake: Mistake, words: str) -> list[str]:
 def record() -> list[dict[str, Any]]:
     """Try every answer: one dict an entry of the catalogue, in the catalogue's order."""
     rows: list[dict[str, Any]] = []
-    for entry in (*MISTAKES, *DIFFERENT):
+    entries: tuple[Mistake | Different, ...] = (*MISTAKES, *DIFFERENT)
+    for entry in entries:
         kind, words = verdict(entry)
-        row = {"exercise": entry.exercise, "name": entry.name, "verdict": kind, "words": words}
+        row: dict[str, Any] = {"exercise": entry.exercise, "name": entry.name, "verdict": kind, "words": words}
         if isinstance(entry, Mistake):
             row |= {"cause": entry.cause, "section": entry.section, "others": others_named(entry, words)}
         rows.append(row)
