@@ -193,6 +193,7 @@ def _merging_mistakes(output1: ndarray, lse1: ndarray, output2: ndarray, lse2: n
             lse - largest,
         ),
         "lse is the logarithm of the sum: here it is the sum itself.": (right, np.exp(lse)),
+        "The logarithm is the natural one, not that of base 2.": (right, np.logaddexp2(lse1, lse2)),
         "lse is the logarithm of the sum of both sums: here it is the logarithm of their mean.": (
             right,
             lse - np.log(2),
@@ -259,6 +260,7 @@ def _temperature_mistakes(
     other = {
         "The weights are those at temperature 1: divide the scores before the softmax.": 1.0,
         "The temperature takes the place of sqrt(d): the scores are divided by it alone.": temperature * root,
+        "The scores are divided by the temperature, not multiplied by it.": 1 / temperature,
     }
     for cause, wrong in other.items():
         of_weights, of_scores, total = _by_temperature(grad_output, query, key, value, wrong)
@@ -272,6 +274,7 @@ def _temperature_mistakes(
         "The derivative of 1/T is -1/T^2: the sign and one 1/T are missing.": -right * temperature,
         "The temperature acts on all scores: sum, do not average.": right / raw.size,
         "The temperature acts on all queries: sum over them, do not average.": right / len(query),
+        "The temperature acts on all keys: sum over them, do not average.": right / len(key),
         "Multiply each score's gradient by its q . k before summing.": float(-grad_scores.sum() / temperature**2),
         "The gradient must go through the softmax: here q . k was multiplied by the weights' gradient.": float(
             -(grad_weights * raw).sum() / temperature**2
@@ -333,6 +336,10 @@ def _token_mistakes(grad_output: ndarray, tokens: ndarray, matrices: list[ndarra
         "The path through the values is missing in the tokens' gradient.": [of_query + of_key, *right[1:]],
         "Only the path through the queries reaches the tokens: add those through keys and values.": [
             of_query,
+            *right[1:],
+        ],
+        "Only the path through the keys reaches the tokens: add those through queries and values.": [
+            of_key,
             *right[1:],
         ],
         "Only the path through the values reaches the tokens: add those through queries and keys.": [

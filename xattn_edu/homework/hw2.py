@@ -71,6 +71,7 @@ PACKED: dict[str, dict[str, Any]] = {
     },
     "The order of the rows is query, key, value: here keys and values are exchanged.": {"order": (0, 2, 1)},
     "The order of the rows is query, key, value: here the values come first.": {"order": (1, 2, 0)},
+    "The last third of the rows of in_weight makes the values: here those of the keys made them.": {"order": (0, 1, 1)},
     "The rows of in_weight come in three blocks: every third row was taken.": {"blocks": False},
     "Heads are separated by a bare view, which cuts across tokens: give the channels two axes, then transpose.": {
         "split": "view"
@@ -328,6 +329,7 @@ CHUNK: dict[str, dict[str, Any]] = {
     "The heads are put back by a bare reshape: transpose head and token first.": {"merge": "view"},
     "The division by sqrt(depth) is missing.": {"root": "none"},
     "The scores are divided by the root of a head's width, not of the layer's.": {"root": "width"},
+    "Divide by the root of a head's width, not by the width itself.": {"root": "depth"},
     "The output projection is missing.": {"projected": False},
 }
 
@@ -358,7 +360,7 @@ def _chunk(layer: MultiHeadAttention, tokens: Tensor, keys: Tensor, values: Tens
     }
     mask = masks.get(settings.get("mask", ""), ones.tril(old))
     depth = query.shape[-1]
-    root = {"none": 1.0, "width": layer.width**0.5}.get(settings.get("root", ""), depth**0.5)
+    root = {"none": 1.0, "width": layer.width**0.5, "depth": depth}.get(settings.get("root", ""), depth**0.5)
     weights = (query @ all_keys.mT / root).masked_fill(~mask, -torch.inf).softmax(dim=-1)
     mixed = weights @ all_values
     merged = mixed.reshape(tokens.shape) if settings.get("merge") else merge_heads(mixed)
@@ -490,6 +492,7 @@ def _part_mistakes(
         "This is the output without each head: the head's own part is what is missing in it.": whole[:, None]
         - expected,
         "The sign: a head's part is what it adds to the output.": -expected,
+        "The parts are added, not averaged: do not divide by the number of heads.": expected / heads,
         "The division by sqrt(depth) is missing.": attended(1.0),
         "The scores are divided by the root of a head's width, not of the layer's.": attended(width**0.5),
         "Heads are separated by a bare view, which cuts across tokens.": projected(
