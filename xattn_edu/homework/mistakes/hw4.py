@@ -416,7 +416,7 @@ MISTAKES: tuple[Mistake, ...] = (
     _network("fault 4 left", "fault is still in it: probabilities are averaged, not logits.", join="probabilities"),
     _network(
         "faults 1 and 2 left",
-        "of the first; and this: the fusion the last encoder there is no fusion.",
+        "of the first; and this: the fusion after the last encoder is missing.",
         restart=True,
         unfused=True,
     ),
