@@ -98,7 +98,6 @@ ENCODER: dict[str, tuple[str, Answer]] = {
     "V + F onward": ("the gate is missing", partial(encoder, onward=lambda norm, v, f, e: v + f)),
     "gated F onward": ("goes on without V", gated_alone),
     "E normed": ("E goes on without it", partial(encoder, onward=lambda norm, v, f, e: norm(e))),
-    "the decoder's map onward": ("decoder's map goes on", partial(encoder, onward=lambda norm, v, f, e: norm(f))),
     "words before the blocks": ("output of the blocks, V", partial(encoder, before=True)),
     "arguments exchanged": ("arguments are exchanged", partial(encoder, swapped=True)),
     "mask inverted": ("mask is inverted", lambda s, x, w, m: encoder(s, x, w, ~m)),
