@@ -71,7 +71,8 @@ def check_usable(page: Any) -> None:
     assert controls.count() > 0
     for control in controls.all():
         tag, name, focusable = control.evaluate(
-            "e => [e.tagName, e.getAttribute('aria-label') || e.textContent || e.title, e.tabIndex >= 0]"
+            "e => [e.tagName, e.getAttribute('aria-label') || (e.tagName === 'BUTTON' ? e.textContent : ''),"
+            " e.tabIndex >= 0]"
         )
         assert name.strip() and focusable, (tag, name)
     assert page.locator(".xattn-picture [aria-live=polite]").inner_text().strip()

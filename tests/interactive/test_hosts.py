@@ -116,18 +116,16 @@ def lab(notebook, tmp_path):
 def show_all(page, selector):
     """Scroll through the notebook, because JupyterLab draws only the cells in view; how many elements were seen."""
     page.wait_for_selector(".jp-Notebook .jp-Cell")
-    seen = 0
     for number in range(1, len(PICTURES) + 1):
         page.evaluate(
             "async index => { const notebook = window.jupyterapp.shell.currentWidget.content;"
             " await notebook.scrollToItem(index, 'start'); }",
             number,
         )
-        place = page.locator(f".jp-Cell[data-windowed-list-index='{number}'] {selector}, .jp-Cell {selector}")
-        place.first.wait_for(state="attached", timeout=20_000)
-        page.wait_for_timeout(500)
-        seen = max(seen, page.locator(selector).count())
-    return seen
+        page.wait_for_function(
+            "([each, least]) => document.querySelectorAll(each).length >= least", arg=[selector, number]
+        )
+    return page.locator(selector).count()
 
 
 @needs_chromium

@@ -166,6 +166,7 @@ def test_two_in_one_page_keep_apart_and_without_scripts_the_png_is_there(make, t
         said = page.locator("[aria-live]").all_inner_texts()
         assert said == ["</script> <b>한국</b> times 1", "other times 2"]
         still = page.context.browser.new_page(java_script_enabled=False)
+        still.set_default_timeout(120_000)
         still.goto(path.as_uri())
         assert still.locator("img").count() == 2
 

@@ -156,15 +156,15 @@ def test_every_control_computes_what_torch_does(picture, tmp_path):
         page.locator("canvas").first.focus()
         for key in ("ArrowDown", "ArrowDown", "ArrowLeft"):
             page.keyboard.press(key)
-        row, column = data["pixel"]
-        assert [computed(page)[name] for name in ("row", "column")] == [row + 2, column - 1]
-        assert f"row {row + 2}, column {column - 1}" in page.locator("[aria-live]").inner_text()
+        row, column = min(data["pixel"][0] + 2, data["stages"][0]["grid"][0] - 1), max(data["pixel"][1] - 1, 0)
+        assert [computed(page)[name] for name in ("row", "column")] == [row, column]
+        assert f"row {row}, column {column}" in page.locator("[aria-live]").inner_text()
         check(page, data, 0)
         box = page.locator("canvas").first.bounding_box()
         page.mouse.move(box["x"] + 0.99 * box["width"], box["y"] + 1)
         assert [computed(page)[name] for name in ("row", "column")] == [0, data["stages"][0]["grid"][1] - 1]
 
-        name = page.get_by_role("button", name=f"word {data['words'][3]}", exact=True)
+        name = page.locator("button[aria-label^='word ']").nth(3)  # a word may stand in a sentence twice
         name.focus()
         page.keyboard.press("Enter")
         assert computed(page)["word"] == 3

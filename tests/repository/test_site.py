@@ -183,6 +183,7 @@ def test_a_lesson_fits_a_telephone(site):
 def test_without_javascript_there_is_the_png(site):
     with chromium() as page:
         still = page.context.browser.new_page(java_script_enabled=False)
+        still.set_default_timeout(120_000)
         still.goto((site / "notebooks" / "99_made.html").as_uri())
         image = still.locator('img[alt="A factor to choose"]')
         assert image.is_visible() and image.bounding_box()["width"] > 100

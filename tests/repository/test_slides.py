@@ -15,12 +15,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 import slides  # noqa: E402
 from slides_parts import cells, check, lesson  # noqa: E402
 
-PNG = (
-    base64.b64encode((ROOT / "docs" / "scenes.png").read_bytes()).decode()
-    if (ROOT / "docs/scenes.png").exists()
-    else ""
-)
-PNG = PNG or "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 LESSONS = slides.notebooks()
 in_chromium = [
     pytest.mark.browser,

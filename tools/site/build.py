@@ -72,6 +72,8 @@ def main() -> int:
         print(fault, file=sys.stderr)
         return 1
     pages = read(options.out)
+    if not pages:  # Sphinx has said why
+        return status or 1
     found = [*faults(pages, options.out)]
     found += [f"{page.path} has {page.own():,} bytes" for page in pages.values() if page.own() > HEAVIEST]
     print("\n".join([*found, measured(pages, options.out)]))

@@ -40,7 +40,6 @@ html_theme_options = {
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
-html_theme_options = html_theme_options
 html_context = {"default_mode": "auto"}
 html_css_files = ["site.css"]
 html_sidebars = {"_modules/**": []}  # the source of a module is no page to go on from

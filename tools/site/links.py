@@ -47,7 +47,7 @@ class Page(HTMLParser):
 
 
 def is_elsewhere(link: str) -> bool:
-    """Whether a link has a host or a scheme (data: is neither fetched nor elsewhere)."""
+    """Whether a link has a host or a scheme, so that it is no file of the site. `data:` is such a scheme."""
     parts = urlsplit(link)
     return bool(parts.netloc or parts.scheme)
 
@@ -55,7 +55,7 @@ def is_elsewhere(link: str) -> bool:
 def faults(pages: dict[Path, Page], site: Path) -> Iterator[str]:
     """One line for each link of a page that leads to nothing, and for each file that it fetches from elsewhere."""
     for page in pages.values():
-        name = page.path.relative_to(site)
+        name = page.path.relative_to(site.resolve())
         for link in sorted(page.fetched):
             if is_elsewhere(link) and not link.startswith("data:"):
                 yield f"{name} fetches {link}"

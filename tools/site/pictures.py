@@ -34,11 +34,11 @@ def alive(notebook: dict[str, Any], put: Put, files: str) -> dict[str, Any]:
     """The notebook with each picture as HTML. `put` stores a file by its name; `files` is where a page finds it."""
     models = notebook["metadata"].pop("widgets", {}).get(STATE, {}).get("state", {})
     for number, cell in enumerate(notebook["cells"]):
-        for output in cell.get("outputs", ()):
+        for at, output in enumerate(cell.get("outputs", ())):
             data = output.get("data", {})
             model = models.get(data.get(WIDGET, {}).get("model_id"), {}).get("state", {})
             if "_esm" in model:
-                output["data"] = {"text/html": page(data, model, f"picture-{number}", put, files)}
+                output["data"] = {"text/html": page(data, model, f"picture-{number}-{at}", put, files)}
             else:
                 data.pop(WIDGET, None)  # what has no state cannot answer: its PNG stays
     return notebook

@@ -7,6 +7,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 SIZES = ((1280, 720), (1920, 1080))
 FIGURE = 240  # of 720: the least height of a figure's place
+PATIENCE = 120  # seconds: a busy machine is slow
 
 # Each slide in turn, all its fragments shown: its faults in words.
 LOOK = """async least => {
@@ -43,11 +44,12 @@ LOOK = """async least => {
 
 
 def browser(runner):
-    return runner.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    return runner.chromium.launch(executable_path=CHROMIUM, args=FLAGS, timeout=1000 * PATIENCE)
 
 
 def opened(page, path: Path, query: str = "") -> list[str]:
-    """Open a deck with the network off; the list grows with each request that is not for a file."""
+    """Open a deck with the network off; the list grows with each request, see `outside`."""
+    page.context.set_default_timeout(1000 * PATIENCE)
     requests: list[str] = []
     page.on("request", lambda request: requests.append(request.url))
     page.context.set_offline(True)

@@ -47,7 +47,10 @@ class Slide:
 
 
 def read(path: Path, figures: Path | None = None) -> list[Slide]:
-    """A notebook's slides; its pictures go to the folder `figures`, if there is one."""
+    """A notebook's slides; its pictures go to the folder `figures`, if there is one.
+
+    Raises SlideError for a cell whose metadata name what cannot be shown, and for a cell before the first slide.
+    """
     slides: list[Slide] = []
     section = ""
     for number, cell in enumerate(json.loads(path.read_text(encoding="utf-8"))["cells"]):

@@ -1,4 +1,4 @@
-"""What CrossViT's branches answer about big letters made of small ones, with each fusion: lessons 7.5 and 8.6.
+"""What CrossViT's branches answer about big letters made of small ones, with each fusion: lesson 8, section 8.9.
 
 The answers are stored, because five models must be trained for them: tools/letters.py writes
 results/benchmarks/letters.json.
@@ -47,7 +47,7 @@ def big_and_small_letters() -> Picture:
 
 
 def views(test: Letters, index: int) -> dict[str, Any]:
-    """One picture and what the branches see of it, each view once a pixel or cell: 16 greys, two a byte, and bytes."""
+    """One picture, two pixels of 16 greys in each byte, and what the branches see of it, a byte for each pixel."""
     greys = (test.images[index] // 16).reshape(-1, 2)
     return {
         "image": (16 * greys[:, 0] + greys[:, 1]).astype(np.uint8).reshape(48, 24),

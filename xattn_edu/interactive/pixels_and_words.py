@@ -36,11 +36,13 @@ GROUPS = (
 def pixels_and_words(scene: int = 78, sentence: str | None = None) -> Picture:
     """Point at a pixel and see its words, point at a word and see its pixels, in the trained LAVT of notebooks 11, 12.
 
-    Words can be struck out and exchanged, the scale switched off, the gates shut. The stage is recomputed from V, K and
-    V; the whole model's masks are stored, one for each single change. With a kernel the reader types a sentence.
+    Words can be struck out and exchanged, the scale switched off, the gates shut. The browser recomputes the stage
+    from the pixels' V and the words' keys and values. The whole model's masks are stored, one for each single change.
+    With a kernel the reader types a sentence.
 
-    `scene` is the number of a test scene, `sentence` by default its own. Raises ValueError for another number, for a
-    blank sentence, and for one with more than 20 pieces.
+    `scene` is the number of a test scene, `sentence` by default its own. Raises TypeError if `scene` is no int,
+    ValueError for another number, for a blank sentence, and for one with more pieces than the model reads (20), and
+    FileNotFoundError without the stored weights.
     """
     return Picture("pixels_and_words", "Pixels and words in LAVT", exported(scene, sentence), figure, _own)
 
@@ -71,8 +73,8 @@ def exported(scene: Any, sentence: str | None = None) -> dict[str, Any]:
         "words": segmenter.tokenizer.tokens(run.ids[0]),
         "answers": list(_answers(run, seen, others)),
     }
-    most_even = run.stages[0].weights[0].mean(dim=0).amax(dim=-1)  # the pixel that chooses most clearly
-    data["pixel"] = list(divmod(int(most_even.argmax()), most_even.shape[1]))
+    largest = run.stages[0].weights[0].mean(dim=0).amax(dim=-1)  # of each pixel; the clearest is marked
+    data["pixel"] = list(divmod(int(largest.argmax()), largest.shape[1]))
     data["word"] = int(run.stages[0].weights[0].mean(dim=0)[tuple(data["pixel"])].argmax())
     for whole in (2, 1, 0):  # as many stages with F as there is room for
         data["stages"] = [_stage(run, number, number < whole) for number in range(len(run.stages))]
@@ -175,11 +177,12 @@ def _others(segmenter: Segmenter, sentence: str, present: list[int]) -> Iterator
     """Sentences with one word exchanged: {place, word, sentence}. Nouns are those of the scene first."""
     words = segmenter.read(sentence)
     nouns = [CATEGORIES["emoji"][category] for category in dict.fromkeys(present)]
-    for word, places in zip(words.words[1:-1], words.pieces[1:-1]):
+    read = words.words[1:-1]
+    for at, (word, places) in enumerate(zip(read, words.pieces[1:-1])):
         group = next((group for group in GROUPS if word in group), ())
         first = [other for other in group if other in nouns]
         for other in [*first, *(other for other in group if other not in nouns)][:3]:
-            changed = sentence.replace(word, other, 1)
+            changed = " ".join([*read[:at], other, *read[at + 1 :]])
             ids = segmenter.read(changed)
             if other != word and len(places) == 1 and ids.mask.sum() == words.mask.sum():
                 yield {"place": places[0], "word": other, "sentence": changed}

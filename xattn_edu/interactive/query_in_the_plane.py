@@ -43,8 +43,8 @@ def at_random(width: int) -> dict[str, Any]:
     """The scores of random queries with 16 random keys each, and how much their shares change with the query.
 
     "sizes" holds the Frobenius norm of the derivative of the shares in the query, without the division ("plain") and
-    with it ("scaled"). Of the queries in the order of their plain size every fifteenth is kept or so, so that the share
-    of dead queries is that of all.
+    with it ("scaled"). About every sixteenth query is kept, in the order of their plain sizes, so that the
+    share of dead queries is that of all.
     """
     rng = np.random.default_rng(0)
     query, key = rng.normal(size=(QUERIES, 1, width)), rng.normal(size=(QUERIES, 16, width))

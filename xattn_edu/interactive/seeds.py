@@ -11,7 +11,7 @@ from xattn_edu.interactive.picture import Picture
 from xattn_edu.measure.intervals import mean_interval, power_of, seeds_needed
 from xattn_edu.plots.style import GREY, ORANGE, SKY
 
-PAPERS_LEAD = 2.5  # points of mIoU: what the language pathway adds to PWAM in LAVT's table 3
+PAPERS_LEAD = 2.5  # points of mIoU: what the language pathway adds to PWAM in LAVT's table 2
 SPREADS = {"the reduced LAVT": "lavt", "a finer LAVT": "lavt-finer"}  # experiments, as `load_results` names them
 EXPERIMENTS = 24  # in the still picture
 
@@ -19,7 +19,8 @@ EXPERIMENTS = 24  # in the still picture
 def seeds(lead: float = PAPERS_LEAD) -> Picture:
     """Draw experiments of n seeds with a true `lead` in points; the spread is that of the stored runs of LAVT.
 
-    Raises ValueError for a lead that is not 0 to 10, the slider's ends.
+    Raises ValueError for a lead that is not 0 to 10, the slider's ends, and FileNotFoundError if fewer than two
+    seeds of both models are stored.
     """
     if not 0 <= lead <= 10:
         raise ValueError(f"lead must be 0 to 10 points of mIoU, given {lead}")
@@ -28,7 +29,10 @@ def seeds(lead: float = PAPERS_LEAD) -> Picture:
 
 
 def spread(name: str, experiment: str) -> dict[str, Any]:
-    """The stored leads of LAVT over LAVT without its pathway, seed by seed, and their standard deviation."""
+    """The stored leads of LAVT over LAVT without its pathway, seed by seed, and their standard deviation.
+
+    Raises FileNotFoundError if fewer than two seeds of both models are stored.
+    """
     scores: dict[str, dict[int, float]] = {"lavt": {}, "lavt_pwam": {}}
     for run in load_results(experiment):
         if run["model"] in scores and run["profile"] == "ci":
@@ -59,8 +63,8 @@ def draw(data: dict[str, Any]) -> Figure:
     left.set_title(f"{count} seeds: {shown} of {EXPERIMENTS} experiments show it")
     each = range(2, 101)
     for spread, colour in zip(data["spreads"], (SKY, ORANGE)):
-        needed = seeds_needed(spread["deviation"], lead) if lead else 0
-        label = f"{spread['name']}: spread {spread['deviation']:.1f}, {needed} seeds"
+        needed = f", {seeds_needed(spread['deviation'], lead)} seeds" if lead else ""  # no number shows a lead of 0
+        label = f"{spread['name']}: spread {spread['deviation']:.1f}{needed}"
         right.plot(each, [power_of(n, lead, spread["deviation"]) for n in each], color=colour, label=label)
     right.axhline(0.8, color=GREY, ls=":")
     right.set(xlabel="seeds", ylabel="share of experiments that show it", ylim=(0, 1.02))

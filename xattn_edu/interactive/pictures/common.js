@@ -148,13 +148,13 @@ const percent = (share) => `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`;
 
 /** Ask the kernel for other data. `silent` is called when no kernel answers: a stored notebook has none. */
 function ask(model, request, silent) {
-  const timer = setTimeout(silent, 6000);
+  model.set("error", ""); // before anything listens: only the kernel's answer ends the wait
+  const timer = setTimeout(silent, 20000);
   const stop = () => clearTimeout(timer);
   for (const event of ["change:data", "change:error"]) {
     const once = () => (stop(), model.off(event, once));
     model.on(event, once);
   }
-  model.set("error", "");
   model.set("request", { ...request, number: Date.now() });
   model.save_changes();
 }

@@ -80,13 +80,12 @@ export default {
         says.textContent = `Step ${state.step}: “${all[state.step - 1]}” is written. The largest weight, ${percent(weights[largest])}, is on “${names[largest]}”${value}.`;
         drawing.setAttribute("aria-label", says.textContent);
         slide.max = all.length;
-        slide.value = state.step;
+        settle(stepping, state.step, state.step);
         expose(root, { ...state, steps: all.length, weights: found[state.step - 1], gathered: gather(found[state.step - 1], values), written: all });
       }
 
       function toStep(step) {
         state.step = Math.min(run().written.length, Math.max(1, step));
-        stepping.querySelector("output").textContent = state.step;
         draw();
       }
       const stepping = slider("step", { min: 1, max: 1, step: 1, value: 1 }, toStep);

@@ -20,7 +20,7 @@ function rowsOf(x, head, shape, right) {
 const MASKS = {
   none: ["no mask", () => true],
   causal: ["causal: itself and earlier", (query, key) => key <= query],
-  padding: ["the last three are padding", (query, key, count) => key < count - 3],
+  padding: ["the last three are padding", (query, key, count) => key < Math.max(1, count - 3)],
   window: ["neighbours only", (query, key) => Math.abs(query - key) <= 1],
   words: ["[CLS] and [SEP] hidden", (query, key, count) => key > 0 && key < count - 1],
 };
@@ -107,7 +107,10 @@ export default {
             const fill = open ? data.colours.query : data.colours.grey;
             const cell = h("rect", { ...box, fill, "fill-opacity": open ? 0.04 + 0.96 * weight : 0.25 },
               h("title", {}, `${name} to ${names[j]}: ${open ? percent(weight) : "masked"}`));
-            cell.addEventListener("pointerenter", () => ((state.row = i), draw()));
+            // Not pointerenter: a redraw puts a new cell under a resting pointer, and the arrow keys would lead back.
+            cell.addEventListener("pointermove", ({ movementX, movementY }) => {
+              if (state.row !== i && (movementX || movementY)) (state.row = i), draw();
+            });
             parts.push(cell);
             if (!open) parts.push(h("line", { x1: box.x + 6, y1: box.y + 6, x2: box.x + CELL - 7, y2: box.y + CELL - 7,
               stroke: "currentColor", "stroke-opacity": 0.5, "pointer-events": "none" }));

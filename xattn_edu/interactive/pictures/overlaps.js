@@ -133,7 +133,7 @@ function draw(root, data) {
     const misses = scores.each.flatMap(({ intersection }, i) => (intersection ? [] : [names[i]]));
     const here = last === undefined ? "" : `${names[last]}: IoU ${scores.iou[last].toFixed(2)}. `;
     const missed = misses.length
-      ? `No pixel in common: ${misses.join(", ")}. Such a union holds two objects, the true one and the painted one.`
+      ? `No pixel in common: ${misses.join(", ")}. The union of a miss holds both, the true object and all paint.`
       : "No mask is a miss.";
     line.textContent = `${here}oIoU ${scores.intersections} / ${scores.unions} = ${scores.oiou.toFixed(3)}, ` +
       `mIoU ${scores.miou.toFixed(3)}, P@0.5 ${scores.precision.toFixed(2)}. ${missed}`;

@@ -270,14 +270,14 @@ export default {
         const most_read = shares.indexOf(Math.max(...shares));
         says.textContent =
           `Stage ${state.stage + 1}: the pixel in row ${state.row}, column ${state.column} reads ` +
-          `“${data.words[most_read]}” most, ${(shares[most_read] * left()).toFixed(1)} even shares. ${moved()}`;
+          `“${data.others[state.exchanged[most_read]]?.word ?? data.words[most_read]}” most, ${(shares[most_read] * left()).toFixed(1)} even shares. ${moved()}`;
         const short = (array) => [...array].map((value) => +value.toPrecision(8));
         expose(root, { ...state, shares, map: short(map), F: found.F && short(found.F), passed: found.passed && short(found.passed) });
       }
 
       /** How far F is from what it is when nothing is changed. */
       function moved() {
-        if (!changed()) return "Nothing is changed.";
+        if (!changed()) return state.gate === 1 ? "Nothing is changed." : "The gates change what is passed on, not F.";
         if (!found.F) return "";
         const { grid, channels, pixels } = stages[state.stage];
         const cell = image.shape[0] / grid[0];
