@@ -90,6 +90,7 @@ def test_two_notebooks_of_one_student_are_both_kept_and_the_same_one_once(tmp_pa
     ("files", "remark"),
     [
         ({"ada.zip": b"no archive"}, "a damaged archive"),
+        ({"ada.zip": archive({"\u00e9.ipynb": NOTEBOOK}).replace(b"\xc3\xa9", b"\xff\xff")}, "a damaged archive"),
         ({"ada.zip": archive({"hw1.ipynb": bytes(range(256)) * 99})[:40] + b"x" * 99}, "a damaged archive"),
         ({"ada.zip": archive({"hw1.ipynb": b" " * (21 << 20)})}, "larger than 20 MB"),
         ({"ada.zip": archive({f"{n}.txt": b"\0" * (300 << 20) for n in range(4)})}, "unpacks to more than 1024 MB"),

@@ -43,6 +43,8 @@ def test_of_another_object_only_the_name_of_its_class_comes_back(x):
     "message",
     [
         {"float": "nothing"},
+        {"float": 10**400},
+        {"tensor": {"dtype": "float32", "shape": [math.inf], "bytes": ""}},
         {"tensor": {"dtype": "float32", "shape": [2**40], "bytes": ""}},
         {"tensor": {"dtype": "float32", "shape": [-1, -1], "bytes": "AAAAAA=="}},
         {"array": {"dtype": "object", "shape": [1], "bytes": "AAAAAAAAAAA="}},

@@ -193,11 +193,31 @@ CASES = {  # submission: points, words of a remark or a verdict
         "BlockingIOError",
     ),
     "a session of its own": (submission(SESSION_OF_ITS_OWN), 10, ""),
-    "a network": (submission("import socket\nsocket.create_connection(('127.0.0.1', 80), 1)"), 7, "stopped with"),
+    "a network": (  # where there is one, the connection is refused, and the answer is right
+        submission(
+            "import socket\ntry:\n    socket.create_connection(('127.0.0.1', 80), 1)\n"
+            "except ConnectionRefusedError:\n    return 2 * x"
+        ),
+        7,
+        "stopped with",
+    ),
     "lists the course": (submission(f"import os\nreturn os.listdir({os.getcwd()!r})"), 7, "PermissionError"),
+    "imports the checks": (
+        submission("from xattn_edu.homework import hw1\nreturn hw1"),
+        7,
+        "ImportError",
+    ),
+    "imports the catalogue": (submission("import xattn_edu.homework.mistakes.hw1\nreturn 2 * x"), 7, "is not a package"),
+    "reads the checks": (
+        submission("import xattn_edu\nreturn open(xattn_edu.__path__[0] + '/homework/hw1.py').read()"),
+        7,
+        "PermissionError",
+    ),
     "reads the environment": (submission("import os\nraise ValueError(sorted(os.environ))"), 7, "ValueError"),
     "looks into processes": (submission(SPY), 7, "found []"),
     "deletes its folder": (submission("import shutil\nshutil.rmtree('.', True)\nreturn 2 * x"), 10, ""),
+    "prints to nowhere": (submission("import os\nprint(x, file=open(os.devnull, 'w'))\nreturn 2 * x"), 10, ""),
+    "half a character": (changed(submission("raise ValueError(chr(0xD800))"), "why", chr(0xD800)), 7, "ValueError"),
     "a stub that another answer calls": (submission("return shares(x) * x", "raise NotImplementedError"), 0, ""),
     "two files": ({"old.ipynb": submission(), "new.ipynb": submission("return x")}, 7, "new.ipynb, the newest of this"),
     "a draft of another set": ({"a.ipynb": submission(), "b.ipynb": OF_ANOTHER_SET}, 10, "a.ipynb, the newest of this"),

@@ -110,7 +110,7 @@ def _walk(handed_in: Path) -> Iterator[Found]:
         place = PurePosixPath(path.relative_to(handed_in).as_posix())
         if path.is_symlink() or not path.is_file() or set(place.parts) & set(SKIPPED):
             continue
-        if path.suffix == ".zip":
+        if path.suffix.lower() == ".zip":
             yield from _unpacked(place.parent / place.stem, path.name, path.read_bytes(), inside=True)
         elif path.suffix == ".ipynb":
             if path.stat().st_size > LARGEST:
@@ -121,7 +121,7 @@ def _walk(handed_in: Path) -> Iterator[Found]:
 
 def _unpacked(folder: PurePosixPath, file: str, payload: bytes, inside: bool) -> Iterator[Found]:
     """The notebooks of an archive, below `folder`; `inside` is whether it lay inside something itself."""
-    if not file.endswith(".zip"):
+    if not file.lower().endswith(".zip"):
         yield Found(
             folder / file, payload, remark="" if file.endswith(".ipynb") else "neither a notebook nor an archive"
         )
@@ -137,13 +137,13 @@ def _unpacked(folder: PurePosixPath, file: str, payload: bytes, inside: bool) ->
                 if info.is_dir() or not parts or set(parts) & set(SKIPPED):
                     continue
                 place = folder.joinpath(*parts)
-                if place.suffix == ".zip" and not inside:
+                if place.suffix.lower() == ".zip" and not inside:
                     yield from _unpacked(place.parent / place.stem, place.name, archive.read(info), inside=True)
                 elif place.suffix == ".ipynb" and info.file_size > LARGEST:
                     yield Found(place, remark=f"larger than {LARGEST // 2**20} MB")
                 elif place.suffix == ".ipynb":
                     yield Found(place, archive.read(info), _time_of(info))
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, zlib.error) as error:
+    except (zipfile.BadZipFile, RuntimeError, ValueError, EOFError, OSError, zlib.error) as error:
         yield Found(folder / file, remark=f"a damaged archive ({error})")
 
 

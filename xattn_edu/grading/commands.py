@@ -90,7 +90,10 @@ def collect(name: str, course: Path, handed_in: Path) -> int:
 
 
 def run(name: str, course: Path, limits: Limits, workers: int | None = None, homework: Path = HOMEWORK) -> int:
-    """Grade all submissions, a line for each student; what was graded before is not graded again."""
+    """Grade all submissions, a line for each student; what was graded before is not graded again.
+
+    Raises ValueError for workers or limits that are too small, and what `running.grade` raises.
+    """
     opened = open_sheet(name, homework)
     if workers is not None and workers < 1:
         raise ValueError(f"--workers must be 1 or more, given {workers}")
@@ -171,4 +174,4 @@ def _given(path: Path, records: Sequence[Graded], opened: Sheet) -> dict[str, di
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, text.encode())
+    write_atomically(path, text.encode(errors="backslashreplace"))  # a student may write half a surrogate pair

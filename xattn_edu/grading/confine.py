@@ -148,7 +148,7 @@ def _landlock(folder: Path, readable: Iterable[Path]) -> list[str]:
     rules = libc.syscall(_CREATE, attributes, len(attributes) if version >= 6 else 16 if version >= 4 else 8, 0)
     if rules < 0:
         return []
-    for path, rights in [*((path, _READ) for path in readable), (folder, every)]:
+    for path, rights in [*((path, _READ) for path in readable), (folder, every), (Path(os.devnull), every)]:
         with contextlib.suppress(OSError):  # what is not there needs no rule
             opened = os.open(path, os.O_PATH | os.O_CLOEXEC)
             file_only = 0 if path.is_dir() else 1 | 2 | 4 | (every & 1 << 14)

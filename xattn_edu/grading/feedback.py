@@ -65,7 +65,7 @@ def _section(exercise: str, outcome: Outcome, exercises: Mapping[str, Exercise])
     """What to read again: the section of the mistake that the verdict names, or else that of the exercise."""
     if outcome.kind == "right":
         return ""
-    named = (one.section for one in MISTAKES if one.exercise == exercise and one.cause in outcome.words)
+    named = (one.section for one in MISTAKES if one.exercise == exercise and one.cause and one.cause in outcome.words)
     one = exercises.get(exercise.partition(".")[2])
     return next(named, one.section if one else "")
 
@@ -108,7 +108,8 @@ def class_page(
 
 def too_hard(exercise: str, records: Sequence[Graded]) -> bool:
     """Whether fewer than half of the better half of the class have it right, by the points of the other exercises."""
-    found = [(record.points - record.outcomes[exercise].points, record.outcomes[exercise].kind) for record in records]
+    graded = [record for record in records if exercise in record.outcomes]  # others are of an earlier state of the set
+    found = [(record.points - record.outcomes[exercise].points, record.outcomes[exercise].kind) for record in graded]
     if len(found) < FEWEST:
         return False
     half = statistics.median(points for points, _ in found)

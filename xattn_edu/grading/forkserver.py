@@ -142,7 +142,8 @@ def main() -> None:
     import IPython.core.inputtransformer2  # noqa: F401
     import matplotlib.pyplot  # noqa: F401
 
-    import xattn_edu.homework  # noqa: F401
+    import xattn_edu.measure
+    import xattn_edu.models  # noqa: F401
     from xattn_edu.grading import child
 
     control = socket.socket(fileno=int(sys.argv[2]))

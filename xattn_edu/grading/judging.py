@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from xattn_edu.exercises.checking import Verdict, judge
 from xattn_edu.grading import forkserver, sheets
+from xattn_edu.grading.child import WORDS
 from xattn_edu.grading.confine import Limits
 from xattn_edu.grading.record import Graded, Outcome
 from xattn_edu.grading.sandbox import Remote, Sandbox, Start
@@ -62,7 +63,8 @@ def judge_submission(
         for name, one in left.items():
             verdict = marking.verdict(one, [0])
             right = verdict.kind == "right"
-            record.outcomes[name] = Outcome(verdict.kind, verdict.words, one.points * right, one.points)
+            words = verdict.words[:WORDS]  # a verdict may quote a text of 60 MB that an answer has returned
+            record.outcomes[name] = Outcome(verdict.kind, words, one.points * right, one.points)
         record.output, record.confined = marking.output(), marking.force
         record.remarks += marking.remarks
         for name, one in left.items():

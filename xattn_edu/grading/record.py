@@ -52,4 +52,5 @@ def load(path: Path) -> Graded:
 
 def save(record: Graded, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(asdict(record), indent=1, ensure_ascii=False).encode())
+    text = json.dumps(asdict(record), indent=1, ensure_ascii=False)
+    write_atomically(path, text.encode(errors="backslashreplace"))  # half a surrogate pair, as JSON writes it

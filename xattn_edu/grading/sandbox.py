@@ -12,12 +12,14 @@ from torch import Tensor
 
 from xattn_edu.exercises.guard import NotAttempted, Stopped, Wrong
 from xattn_edu.grading import forkserver
-from xattn_edu.grading.child import CALL_SECONDS
+from xattn_edu.grading.child import CALL_SECONDS, WORDS
 from xattn_edu.grading.confine import Limits
 from xattn_edu.grading.wire import Broken, parsed, receive, send, unpacked
 
 SYSTEM = "/usr /lib /lib64 /etc /dev/null /dev/zero /dev/urandom /proc /sys/devices/system/cpu".split()
-READABLE = [sys.prefix, sys.base_prefix, str(forkserver.ROOT / "xattn_edu"), *SYSTEM]
+# The library without the checks and their catalogue, which hold right answers.
+LIBRARY = [str(path) for path in (forkserver.ROOT / "xattn_edu").iterdir() if path.name not in ("homework", "grading")]
+READABLE = [sys.prefix, sys.base_prefix, *LIBRARY, *SYSTEM]
 GRACE = 10.0  # seconds after which a call whose own time limit did not end it is ended with its process
 
 Start = Callable[[Path], forkserver.Process]
@@ -39,7 +41,7 @@ class Sandbox:
         self.limits, self.output = limits or Limits(), b""
         self._folder = tempfile.TemporaryDirectory(prefix="xattn_student_", ignore_cleanup_errors=True)
         folder = Path(self._folder.name)
-        folder.chmod(0o777)  # the process may run as another user; nobody else gets through its parent
+        folder.chmod(0o777)  # the process may run as another user; other users of the machine may write here, too
         try:
             self._process = start(folder)
         except OSError:
@@ -51,11 +53,13 @@ class Sandbox:
         try:
             asked = {"folder": str(folder), "limits": self.limits, "readable": READABLE, "cells": list(cells)}
             self._send(asked)
-            if inner := self._receive()["inner"]:
+            hello = self._receive()  # sent before any code of the student's runs
+            if inner := hello["inner"]:
                 self._process.watch(int(inner))
-            hello = self._receive()
-            self.force, self.errors = [*map(str, hello["force"])], {str(k): str(v) for k, v in hello["cells"].items()}
-        except (Broken, KeyError, TypeError, ValueError, AttributeError) as error:
+            self.force = [*map(str, hello["force"])]
+            errors = self._receive()["cells"]
+            self.errors = {name: str(errors[name])[:WORDS] for name, _ in cells if name in errors}
+        except (Broken, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             reason = self._end("its cells have run")
             self.close()
             raise Broken(reason) from error
@@ -85,9 +89,9 @@ class Sandbox:
         if "not attempted" in reply:
             raise NotAttempted
         if "wrong" in reply:
-            raise Wrong(str(reply["wrong"]))
+            raise Wrong(str(reply["wrong"])[:WORDS])
         if "stopped" in reply:
-            raise Stopped(str(reply["stopped"]))
+            raise Stopped(str(reply["stopped"])[:WORDS])
         return reply
 
     def _send(self, message: Any) -> None:

@@ -94,7 +94,7 @@ def parsed(x: Any) -> Any:
             return {parsed(key): parsed(part) for key, part in value}
         if kind == "other":
             return type(str(value)[:50], (Other,), {})()
-    except (TypeError, ValueError, KeyError, RecursionError) as error:
+    except (TypeError, ValueError, KeyError, OverflowError, RecursionError) as error:
         raise Broken("a result that is none") from error
     raise Broken("a result that is none")
 

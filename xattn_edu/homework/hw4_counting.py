@@ -187,6 +187,8 @@ def convention(answer: Guarded, seed: int) -> str:
     cases += [(22_050_664, 75_648, "22.1"), (24_186_512, 152_064, "24.2"), (26_790_000, 100_000, "26.7")]
     for decimals in (0, 1, 1, 2, 2, 3):
         parameters, positions = draw.randrange(5_000_000, 90_000_000), draw.randrange(20_000, 400_000)
+        while any(count * 10**decimals % 1_000_000 == 500_000 for count in (parameters, parameters - positions)):
+            parameters += 1  # half-way between two printed numbers: some round it up, some to the even one
         shift = draw.choice((0, positions, positions // 2))
         cases.append((parameters, positions, f"{(parameters - shift) / 1e6:.{decimals}f}"))
     rounded = [_convention_of(*case, lambda x, n: f"{x:.{n}f}") for case in cases]

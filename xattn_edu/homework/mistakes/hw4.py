@@ -170,10 +170,6 @@ def _class_tokens_by_hand(images: Any, large_images: Any, model: Any) -> Tensor:
     return 0.5 * model.small.head(model.small.norm(small[:, 0])) + 0.5 * model.large.head(model.large.norm(large[:, 0]))
 
 
-def _of_the_library(images: Any, large_images: Any, model: Any) -> Tensor:
-    return model.branch_logits(images, large_images)[0].sum(dim=1) / 2
-
-
 # --- folded_fusion
 
 
@@ -481,7 +477,6 @@ DIFFERENT: tuple[Different, ...] = (
     Different("hw4.mended_logits", "by number", _run),
     Different("hw4.mended_logits", "iterators", _by_iterators),
     Different("hw4.mended_logits", "class tokens by hand", _class_tokens_by_hand),
-    Different("hw4.mended_logits", "the library's", _of_the_library),
     Different("hw4.folded_fusion", "matrix products", _steps),
     Different("hw4.folded_fusion", "token from the layer", _with_keys),
     Different("hw4.folded_fusion", "head by head", _head_by_head),
