@@ -147,14 +147,15 @@ def _unfused(images: Any, large_images: Any, model: Any) -> Tensor:
 
 
 def _by_iterators(images: Any, large_images: Any, model: Any) -> Tensor:
-    tokens = [branch.embed(view) for branch, view in zip(model.branches, (images, large_images))]
-    blocks = [iter(branch.blocks) for branch in model.branches]
+    branches = model.small, model.large
+    tokens = [branch.embed(view) for branch, view in zip(branches, (images, large_images))]
+    blocks = [iter(branch.blocks) for branch in branches]
     for fusion in model.fusions:
         for i, depth in enumerate(model.depths):
             for _ in range(depth):
                 tokens[i] = next(blocks[i])(tokens[i])[0]
         *tokens, _ = fusion(*tokens)
-    return torch.stack([branch.head(branch.norm(x)[:, 0]) for branch, x in zip(model.branches, tokens)]).mean(0)
+    return torch.stack([branch.head(branch.norm(x)[:, 0]) for branch, x in zip(branches, tokens)]).mean(0)
 
 
 def _class_tokens_by_hand(images: Any, large_images: Any, model: Any) -> Tensor:
