@@ -1,7 +1,8 @@
-"""python tools/stored.py tidy NOTEBOOK... | trust: stored notebooks without what differs by machine, and their trust.
+"""python tools/stored.py tidy NOTEBOOK... | pictures NOTEBOOK... | trust: what stored notebooks hold, and their trust.
 
 `tidy` is what `make notebooks` does to a notebook that it ran: it keeps the pictures that answer, drops progress bars,
-and takes versions and random ids out. `trust` is what `make lab` does first. Jupyter runs no script of a stored
+and takes versions and random ids out. `pictures` puts the JavaScript of the pictures, as it is now, into notebooks
+that were stored before it changed; the data stay. `trust` is what `make lab` does first. Jupyter runs no script of a stored
 notebook before somebody trusts it. Signed are the notebooks whose contents git has recorded in the last commit.
 """
 
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+MODULES = ROOT / "xattn_edu" / "interactive" / "pictures"
 VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
 
@@ -23,8 +25,9 @@ def main(arguments: list[str]) -> int:
     if command == "trust":
         print(trust(ROOT), flush=True)
         return 0
+    change = {"tidy": tidy, "pictures": with_modules}[command]
     for path in map(Path, paths):
-        notebook = tidy(json.loads(path.read_text(encoding="utf-8")))
+        notebook = change(json.loads(path.read_text(encoding="utf-8")))
         text = json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
         path.write_text(text, encoding="utf-8")
     return 0
@@ -63,6 +66,16 @@ def kept_widgets(notebook: dict[str, Any]) -> dict[str, Any]:
     text = json.dumps({name: models[model] for model, name in ids.items()})
     text = re.sub(r"IPY_MODEL_(\w+)", lambda match: "IPY_MODEL_" + ids.get(match[1], match[1]), text)
     return {"widgets": {STATE: {"state": json.loads(text), "version_major": 2, "version_minor": 0}}}
+
+
+def with_modules(notebook: dict[str, Any]) -> dict[str, Any]:
+    """The notebook with each stored picture's module as `xattn_edu.interactive.Picture` makes it now."""
+    models = notebook["metadata"].get("widgets", {}).get(STATE, {}).get("state", {})
+    for data in (output.get("data", {}) for cell in notebook["cells"] for output in cell.get("outputs", ())):
+        if VIEW in data and (named := re.match(r"<Picture (\w+):", "".join(data["text/plain"]))):
+            parts = [(MODULES / f"{name}.js").read_text(encoding="utf-8") for name in ("common", named[1])]
+            models[data[VIEW]["model_id"]]["state"]["_esm"] = "\n".join(parts)
+    return notebook
 
 
 def _is_kept(data: dict[str, Any]) -> bool:

@@ -207,7 +207,11 @@ CASES = {  # submission: points, words of a remark or a verdict
         7,
         "ImportError",
     ),
-    "imports the catalogue": (submission("import xattn_edu.homework.mistakes.hw1\nreturn 2 * x"), 7, "is not a package"),
+    "imports the catalogue": (
+        submission("import xattn_edu.homework.mistakes.hw1\nreturn 2 * x"),
+        7,
+        "is not a package",
+    ),
     "reads the checks": (
         submission("import xattn_edu\nreturn open(xattn_edu.__path__[0] + '/homework/hw1.py').read()"),
         7,

@@ -93,3 +93,22 @@ def test_line_ends_of_windows_are_no_change(tmp_path):
     for ends in (b"\n", b"\r\n"):
         (tmp_path / "a").write_bytes(b"x" + ends)
         assert tool.blob(tmp_path / "a") == "587be6b4c3f93f93c489c0111bba5596147a26cb"
+
+
+def test_stored_pictures_have_the_modules_of_today():
+    with_pictures = 0
+    for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        assert tool.with_modules(copy.deepcopy(stored)) == stored, (
+            f"python tools/stored.py pictures notebooks/{path.name}"
+        )
+        with_pictures += "widgets" in stored["metadata"]
+    assert with_pictures == 8
+
+
+def test_an_old_module_is_replaced_and_the_data_stay():
+    old = json.loads((ROOT / "notebooks" / "01_attention_in_numpy.ipynb").read_text(encoding="utf-8"))
+    new = copy.deepcopy(old)
+    (picture,) = (model for model in old["metadata"]["widgets"][STATE]["state"].values() if "_esm" in model["state"])
+    picture["state"]["_esm"] = "old"
+    assert tool.with_modules(old) == new
