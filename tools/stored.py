@@ -2,8 +2,8 @@
 
 `tidy` is what `make notebooks` does to a notebook that it ran: it keeps the pictures that answer, drops progress bars,
 and takes versions and random ids out. `pictures` puts the JavaScript of the pictures, as it is now, into notebooks
-that were stored before it changed; the data stay. `trust` is what `make lab` does first. Jupyter runs no script of a stored
-notebook before somebody trusts it. Signed are the notebooks whose contents git has recorded in the last commit.
+that were stored before it changed; the data stay. `trust` is what `make lab` does first. Jupyter runs no script of a
+stored notebook before somebody trusts it. Signed are the notebooks whose contents git has recorded in the last commit.
 """
 
 import hashlib
