@@ -134,3 +134,18 @@ def test_nothing_to_collect_is_an_error(tmp_path):
         collect(tmp_path / "nowhere", tmp_path, "hw1")
     with pytest.raises(ValueError, match=r"no notebook \(.ipynb\) was found"):
         collect(put(tmp_path / "in", {"a.txt": b""}), tmp_path, "hw1")
+
+
+@pytest.mark.parametrize(
+    ("files", "students"),
+    [
+        (["submissions/ada/a.ipynb", "submissions/bo/b.ipynb"], ["ada", "bo"]),
+        (["all/Ada_1_assignsubmission_file_a.ipynb", "all/Bo_2_assignsubmission_file_a.ipynb"], ["Ada", "Bo"]),
+        (["ada/hw1/a.ipynb", "ada/hw1/b.ipynb"], ["ada"]),
+        (["ada/a.ipynb", "ada/b.ipynb"], ["ada"]),
+    ],
+)
+@pytest.mark.parametrize("name", ["all.zip", "ALL.ZIP"])
+def test_a_folder_around_all_students_is_none_of_them(tmp_path, files, students, name):
+    handed_in = put(tmp_path, {name: archive(dict.fromkeys(files, NOTEBOOK))}) / name
+    assert sorted(collect(handed_in, tmp_path / "course", "hw1").students) == students

@@ -159,7 +159,8 @@ def close(given: Any, expected: Any, rtol: float | None = None, atol: float | No
     An answer computes tensors in float32, so they may differ more by rounding than the rest.
     """
     of_tensors = isinstance(given, Tensor)
-    rtol, atol = rtol or (1e-4 if of_tensors else 1e-5), (1e-5 if of_tensors else 1e-6) if atol is None else atol
+    rtol = (1e-4 if of_tensors else 1e-5) if rtol is None else rtol
+    atol = (1e-5 if of_tensors else 1e-6) if atol is None else atol
     given, expected = (asarray(a.detach() if isinstance(a, Tensor) else a) for a in (given, expected))
     return given.shape == expected.shape and allclose(given, expected, rtol=rtol, atol=atol)
 

@@ -14,7 +14,7 @@ import re
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -53,14 +53,16 @@ def collect(handed_in: Path, folder: Path, name: str) -> Collected:
     if not handed_in.exists():
         raise FileNotFoundError(f"{handed_in} does not exist: give the folder or the archive that the platform made")
     collected = Collected()
+    places = [found.place for found in _walk(handed_in)]
+    around = _around(places)
     numbers: dict[str, set[str]] = {}
-    for found in _walk(handed_in):
-        numbers.setdefault(student_of(found.place, name), set()).add(_number(found.place))
+    for place in places:
+        numbers.setdefault(student_of(place.relative_to(around), name), set()).add(_number(place))
     for found in _walk(handed_in):
         if found.remark:
             collected.left_out.append(f"{found.place}: {found.remark}")
             continue
-        student = student_of(found.place, name)
+        student = student_of(found.place.relative_to(around), name)
         if len(numbers[student]) > 1 and (number := _number(found.place)):
             student = f"{student} ({number})"
         target = _free(folder / "submitted" / name / student, found.place.name, found.payload)
@@ -72,6 +74,14 @@ def collect(handed_in: Path, folder: Path, name: str) -> Collected:
         reasons = "".join(f"\n  {line}" for line in collected.left_out)
         raise ValueError(f"no notebook (.ipynb) was found in {handed_in}{reasons}")
     return collected
+
+
+def _around(places: Sequence[PurePosixPath]) -> PurePosixPath:
+    """The one folder that is around the folders, or the platform's files, of several students; "." if there is none."""
+    first, inner = {place.parts[0] for place in places}, [PurePosixPath(*place.parts[1:]) for place in places]
+    known = all(len(place.parts) > 1 or re.search(PLATFORMS, place.stem) for place in inner)
+    several = len({place.parts[:1] for place in inner}) > 1
+    return PurePosixPath(first.pop() if len(first) == 1 and known and several else ".")
 
 
 def student_of(place: PurePosixPath, name: str) -> str:

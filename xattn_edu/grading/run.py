@@ -10,6 +10,7 @@ anew when the notebooks, the source, the limits or the hidden cases have changed
 """
 
 import contextlib
+import functools
 import hashlib
 import inspect
 import json
@@ -99,11 +100,18 @@ def _payloads(student: Path) -> dict[str, bytes]:
 
 
 def _fingerprint(payloads: Mapping[str, bytes], assignment: Assignment, seeds: list[int]) -> str:
-    """Of the notebooks in their order, and of all that they are judged by: the checks' code as well."""
+    """Of the notebooks in their order, and of all that they are judged by: checks and library as well."""
     checks = {
         name: [one.points, inspect.getsource(inspect.getmodule(one.run) or one.run)]
         for name, one in assignment.exercises.items()
     }
-    judged_by = json.dumps([assignment.source, checks, seeds, asdict(assignment.limits)], sort_keys=True)
+    judged_by = json.dumps([assignment.source, checks, _library(), seeds, asdict(assignment.limits)], sort_keys=True)
     parts = [judged_by.encode(), *(part for name, payload in payloads.items() for part in (name.encode(), payload))]
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+
+
+@functools.cache
+def _library() -> str:
+    """Of the library's code: a check compares with what the library computes."""
+    texts = [path.read_bytes() for path in sorted(Path(__file__).parents[1].rglob("*.py"))]
+    return hashlib.sha256(b"".join(texts)).hexdigest()
