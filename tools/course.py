@@ -522,10 +522,11 @@ def grade(port, rest):
 
 
 def clean(port, rest):
-    """remove .venv, .venv-parity and all caches"""
+    """remove .venv, .venv-parity, the site, the slides and all caches"""
     caches = (".venv", ".venv-parity", ".pytest_cache", ".ruff_cache", ".mypy_cache", ".hypothesis", "*.egg-info")
     nested = ("__pycache__", ".ipynb_checkpoints")
-    found = [path for name in caches for path in ROOT.glob(name)]
+    built = ("build/site", "build/slides")
+    found = [path for name in (*caches, *built) for path in ROOT.glob(name)]
     for path in found + [path for name in nested for path in ROOT.rglob(name)]:
         shutil.rmtree(str(path), ignore_errors=True)
     return 0

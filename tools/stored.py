@@ -25,7 +25,9 @@ def main(arguments: list[str]) -> int:
     if command == "trust":
         print(trust(ROOT), flush=True)
         return 0
-    change = {"tidy": tidy, "pictures": with_modules}[command]
+    if command not in (changes := {"tidy": tidy, "pictures": with_modules}):
+        raise SystemExit(f"the command must be one of {', '.join(changes)}, trust; given {command!r}")
+    change = changes[command]
     for path in map(Path, paths):
         notebook = change(json.loads(path.read_text(encoding="utf-8")))
         text = json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
@@ -96,7 +98,7 @@ def trust(root: Path) -> str:
     for path in unchanged:
         NotebookNotary(data_dir=str(data)).sign(nbformat.read(path, as_version=4))
     if not unchanged:
-        return "git vouches for no notebook: run its cells to see the pictures answer"
+        return "no notebook is known to git unchanged: run the cells of one to see its pictures answer"
     return f"{len(unchanged)} of {len(paths)} notebooks are as in the last commit: their pictures answer on opening"
 
 

@@ -86,7 +86,7 @@ def test_without_git_nothing_is_trusted(clone, monkeypatch):
     sign = pytest.importorskip("nbformat.sign")
     monkeypatch.setenv("PATH", str(clone))
     monkeypatch.setattr(sign.NotebookNotary, "sign", lambda *_: pytest.fail("nothing is to be trusted"))
-    assert "git vouches for no notebook" in tool.trust(clone)
+    assert "no notebook is known to git unchanged" in tool.trust(clone)
 
 
 def test_line_ends_of_windows_are_no_change(tmp_path):

@@ -156,7 +156,7 @@ def _show_code(slide: Slide, cell: dict, source: str, show: list[str] | None, fi
         raise SlideError(f"{where}: nothing of this cell can be shown: {advice}, or choose another cell")
     if any(WIDGET in output.get("data", {}) for output in outputs):
         page = f"../site/notebooks/{where.split('.ipynb')[0]}.html"
-        shown.append(f'<p class="live"><a href="{page}">This picture answers on the lesson\'s page</a></p>')
+        shown.append(f'<p class="live"><a href="{page}">This picture answers on the lesson\'s page of the site</a></p>')
     return "".join(shown)
 
 
