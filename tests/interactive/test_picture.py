@@ -2,14 +2,18 @@
 
 import base64
 import json
+import random
 import re
 import sys
 
 import numpy as np
 import pytest
+import torch
 from helpers.in_chromium import computed, needs_chromium, shown
 
+from xattn_edu import interactive
 from xattn_edu.interactive import picture as module
+from xattn_edu.interactive import trained
 from xattn_edu.interactive.picture import WIDGET, Mask, Picture, Scaled, encoded
 from xattn_edu.plots import style
 
@@ -175,3 +179,13 @@ def test_two_in_one_page_keep_apart_and_without_scripts_the_png_is_there(make, t
 def test_a_mask_is_its_runs(array):
     mask = Mask(array)
     assert np.array_equal(np.repeat(np.arange(len(mask.runs)) % 2, mask.runs).reshape(2, 2), array)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(set(interactive.__all__) - {"Picture", "dates"}))
+def test_a_picture_leaves_random_numbers_as_they_were(name):
+    trained.segmenter.cache_clear()
+    before = torch.get_rng_state(), np.random.get_state()[1], random.getstate()
+    assert getattr(interactive, name)().png
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert (before[1] == np.random.get_state()[1]).all() and before[2] == random.getstate()
