@@ -86,6 +86,7 @@ def repository(tmp_path_factory) -> Path:
     (folder / "notebooks").mkdir()
     for path in (ROOT / "notebooks").glob("*.ipynb"):
         (folder / "notebooks" / path.name).symlink_to(path)
+    (folder / "notebooks" / "homework").symlink_to(ROOT / "notebooks" / "homework", target_is_directory=True)
     (folder / "notebooks" / "99_made.ipynb").write_text(json.dumps(made_notebook()), encoding="utf-8")
     return folder
 
