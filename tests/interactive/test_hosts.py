@@ -1,20 +1,15 @@
 """All pictures in one notebook: its size, and in JupyterLab a stranger's copy, a trusted one, and one that runs."""
 
-import importlib.util
 import json
-import subprocess
-import sys
 import time
-import urllib.request
-from pathlib import Path
 
 import pytest
 from helpers.in_chromium import PATIENCE, chromium, needs_chromium
+from helpers.in_lab import READY, SHOW, jupyterlab, tool
 
 from xattn_edu import interactive
 from xattn_edu.interactive.picture import stored_html
 
-ROOT = Path(__file__).parents[2]
 PICTURES = [name for name in interactive.__all__ if name != "Picture"]
 CODE = {  # what is not made without an argument
     "dates": """\
@@ -24,20 +19,8 @@ from xattn_edu.models.transformer import Transformer
 model = Transformer(len(translation.VOCABULARY), width=64, depth=2, heads=4, hidden=64)
 interactive.dates(model, ["5 March 1997"])""",
 }
-RUN_ALL = """async () => {
-    const app = window.jupyterapp;
-    await app.restored;
-    await app.shell.currentWidget.sessionContext.ready;
-    await app.commands.execute('notebook:run-all-cells');
-}"""
-
-
-def tool(name):
-    """A file of tools/ as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+RUN_ALL = f"async () => {{ {READY} await app.commands.execute('notebook:run-all-cells'); }}"
+ACTIVE = "window.jupyterapp.shell.currentWidget.content.activeCellIndex"
 
 
 @pytest.fixture(scope="module")
@@ -77,40 +60,21 @@ def test_a_page_can_be_made_of_a_stored_picture(notebook):
     assert stored_html(cell["outputs"][0]["data"], models) == interactive.heads_and_masks().html()
 
 
-@pytest.fixture
-def lab(notebook, tmp_path):
+@pytest.fixture(scope="module")
+def lab(notebook, tmp_path_factory):
     """JupyterLab on two copies of the notebook, of which one is trusted: its address."""
     import nbformat
     from nbformat.sign import NotebookNotary
 
-    folder = tmp_path / "notebooks"
-    folder.mkdir()
+    folder, home = tmp_path_factory.mktemp("notebooks"), tmp_path_factory.mktemp("home")
     stranger = json.loads(json.dumps(notebook))
     stranger["cells"][0]["source"] += "  # from a stranger"
     for name, made in (("trusted", notebook), ("stranger", stranger)):
         (folder / f"{name}.ipynb").write_text(json.dumps(made), encoding="utf-8")
-    data = tmp_path / "home" / "data"
-    data.mkdir(parents=True)
-    NotebookNotary(data_dir=str(data)).sign(nbformat.read(folder / "trusted.ipynb", as_version=4))
-    module = tool("course")
-    module.PYTHON = Path(sys.executable)
-    port = module.free_port()
-    options = ("--no-browser", "--LabApp.expose_app_in_browser=True")
-    command, variables = module.jupyterlab(port, "secret", folder, tmp_path / "home", options)
-    variables.update(module.REPRODUCIBLE, PYTHONPATH=str(ROOT))
-    server = subprocess.Popen(command, env=variables)
-    try:
-        for _ in range(10 * PATIENCE):
-            assert server.poll() is None
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/api")
-                break
-            except OSError:
-                time.sleep(0.2)
-        yield lambda name: f"http://127.0.0.1:{port}/lab/tree/{name}.ipynb?token=secret&reset"
-    finally:
-        server.terminate()
-        server.wait(PATIENCE)
+    (home / "data").mkdir()
+    NotebookNotary(data_dir=str(home / "data")).sign(nbformat.read(folder / "trusted.ipynb", as_version=4))
+    with jupyterlab(folder, home) as address:
+        yield lambda name: address(f"{name}.ipynb")
 
 
 def show_all(page, selector):
@@ -119,11 +83,7 @@ def show_all(page, selector):
     seen, end = 0, time.monotonic() + PATIENCE
     while seen < len(PICTURES) and time.monotonic() < end:
         for number in range(1, len(PICTURES) + 1):
-            page.evaluate(
-                "async index => { const notebook = window.jupyterapp.shell.currentWidget.content;"
-                " await notebook.scrollToItem(index, 'start'); }",
-                number,
-            )
+            page.evaluate(SHOW, number)
             page.wait_for_timeout(500)  # between two looks; what ends the wait is the number of pictures
             seen = max(seen, page.locator(selector).count())
     return seen
@@ -150,3 +110,37 @@ def test_in_jupyterlab_every_picture_answers_or_is_a_png(lab):
         picture.get_by_role("button", name="Run the model").click()
         picture.locator("svg text", has_text="cat").first.wait_for()
         assert len(json.loads(picture.get_attribute("data-computed"))["weights"]) == 5
+
+
+@needs_chromium
+@pytest.mark.browser
+@pytest.mark.slow
+def test_keys_change_the_pictures_and_no_other_cell_becomes_active(lab):
+    with chromium(1400) as page:
+        page.goto(lab("trusted"))
+        page.locator(".jp-Notebook .jp-Cell").first.wait_for()
+
+        def picture(name):
+            page.evaluate(SHOW, 1 + PICTURES.index(name))  # JupyterLab draws a cell only when it is near
+            cell = page.locator(".jp-Notebook .jp-CodeCell").filter(has_text=f"interactive.{name}()")
+            return cell.locator("[data-computed]")
+
+        def press(name, role, label, *keys):
+            control = picture(name).get_by_role(role, name=label, exact=True).first
+            control.focus()
+            active = page.evaluate(ACTIVE)
+            for key in keys:
+                page.keyboard.press(key)
+            assert page.evaluate(ACTIVE) == active
+            return json.loads(picture(name).get_attribute("data-computed"))
+
+        query = "query: left and right turn it, up and down change its length"
+        turned = press("query_in_the_plane", "slider", query, "ArrowLeft", "ArrowUp", "ArrowDown")
+        assert (turned["degrees"], turned["length"]) == (95, 2)
+        assert press("cost_of_a_vit", "slider", "depth", "ArrowUp", "ArrowRight", "ArrowLeft")["depth"] == 13
+        assert press("cost_of_a_vit", "button", "8 px", "Enter")["tokens"] == 785
+        paint = "hit: arrow keys move the paint, shift and arrow keys change its size"
+        moved = press("overlaps", "application", paint, "ArrowLeft", "ArrowDown", "Shift+ArrowDown")
+        assert moved["painted"][0] == [3, 2, 5, 4]
+        assert press("seeds", "button", "draw 100", "Space")["count"] == 100
+        assert press("big_and_small_letters", "button", "Z", "Enter")["big"] == 3

@@ -8,15 +8,10 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from xattn_edu.homework.mistakes.mistake import Mistake
+from xattn_edu.homework.mistakes.mistake import mistakes
 from xattn_edu.models.attention_numpy import softmax
 
 Answer = Callable[..., Any]
-
-
-def _table(exercise: str, section: str, rows: dict[str, tuple[str, Answer]]) -> tuple[Mistake, ...]:
-    """Rows of name: (words of the verdict, answer)."""
-    return tuple(Mistake(f"hw1.{exercise}", name, answer, cause, section) for name, (cause, answer) in rows.items())
 
 
 # --- 1: attention over padded keys
@@ -67,8 +62,8 @@ def _padded_with(**settings: Any) -> Answer:
     return functools.partial(padded, **settings)
 
 
-PADDED = _table(
-    "padded_attention",
+PADDED = mistakes(
+    "hw1.padded_attention",
     "01, 1.5",
     {
         "no scale": ("The division by sqrt(d) is missing", _padded_with(root=lambda q, k, v: 1.0)),
@@ -145,8 +140,8 @@ def _not_added_again(output1: ndarray, lse1: ndarray, output2: ndarray, lse2: nd
     return (e1 * output1 + e2 * output2) / (e1 + e2), np.log(e1 + e2)[:, 0]
 
 
-MERGED = _table(
-    "merged",
+MERGED = mistakes(
+    "hw1.merged",
     "01, 1.2",
     {
         "shares exchanged": (
@@ -209,8 +204,8 @@ def _heated(**settings: Any) -> Answer:
     return functools.partial(heated_gradients, **settings)
 
 
-TEMPERATURE = _table(
-    "temperature_gradient",
+TEMPERATURE = mistakes(
+    "hw1.temperature_gradient",
     "01, 1.7",
     {
         "no average": ("the weighted average over the row must be subtracted", _heated(average=lambda w, g: 0)),
@@ -288,8 +283,8 @@ def _reordered(*arrays: ndarray) -> tuple[ndarray, ...]:
     return of_tokens, of_key, of_query, of_value
 
 
-TOKENS = _table(
-    "self_attention_gradients",
+TOKENS = mistakes(
+    "hw1.self_attention_gradients",
     "01, 1.7",
     {
         "no path by queries": ("The path through the queries is missing", _traced(paths=(0, 1, 1))),
@@ -361,8 +356,8 @@ _broken = _mending(
     powers=(1, 0),
 )
 
-MENDED = _table(
-    "mended_backward",
+MENDED = mistakes(
+    "hw1.mended_backward",
     "01, 1.7",
     {
         "nothing mended": ("All four faults are left", _broken),
@@ -421,8 +416,8 @@ def _over_first_axis(scores: ndarray) -> Any:
     return np.exp(-(weights * np.log(np.where(weights > 0, weights, 1))).sum(axis=-1))
 
 
-EFFECTIVE = _table(
-    "effective_keys",
+EFFECTIVE = mistakes(
+    "hw1.effective_keys",
     "01, 1.3",
     {
         "the entropy": ("This is the entropy itself", lambda s: counted(s, lambda h: h)),

@@ -16,7 +16,7 @@ from xattn_edu.homework.mistakes.hw1 import (
     padded,
     traced_gradients,
 )
-from xattn_edu.homework.mistakes.mistake import Different
+from xattn_edu.homework.mistakes.mistake import different
 from xattn_edu.models import attention_numpy
 from xattn_edu.models.attention_numpy import softmax
 
@@ -217,8 +217,4 @@ RIGHT: dict[str, dict[str, Answer]] = {
         "with a small number in the logarithm": _effective_with_epsilon,
     },
 }
-DIFFERENT = tuple(
-    Different(f"hw1.{exercise}", name, answer)
-    for exercise, answers in RIGHT.items()
-    for name, answer in answers.items()
-)
+DIFFERENT = different("hw1", RIGHT)

@@ -9,7 +9,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from xattn_edu.homework.mistakes.mistake import Mistake
+from xattn_edu.homework.mistakes.mistake import mistakes
 from xattn_edu.models.attention import MultiHeadAttention
 from xattn_edu.models.transformer import DecoderLayer
 
@@ -17,11 +17,6 @@ Answer = Callable[..., Any]
 SPLIT = "batch token (head dim) -> batch head token dim"
 MERGE = "batch head token dim -> batch token (head dim)"
 INTERLEAVED = "batch token (dim head) -> batch head token dim"
-
-
-def _table(exercise: str, section: str, rows: dict[str, tuple[str, Answer]]) -> tuple[Mistake, ...]:
-    """Rows of name: (words of the verdict, answer)."""
-    return tuple(Mistake(f"hw2.{exercise}", name, answer, cause, section) for name, (cause, answer) in rows.items())
 
 
 def bare_view(x: Tensor, head: int) -> Tensor:
@@ -83,8 +78,8 @@ def _packing(**settings: Any) -> Answer:
     return functools.partial(packed, **settings)
 
 
-PACKED = _table(
-    "packed_attention",
+PACKED = mistakes(
+    "hw2.packed_attention",
     "02, 2.3",
     {
         "in_weight not transposed": ("here in_weight was not transposed", _packing(linear=lambda x, w, b: x @ w + b)),
@@ -150,8 +145,8 @@ def _ruled(rule: Rule) -> Answer:
     return functools.partial(prompt_rule, rule=rule)
 
 
-PROMPT = _table(
-    "prompt_mask",
+PROMPT = mistakes(
+    "hw2.prompt_mask",
     "03, 3.4",
     {
         "inverted": ("The mask is inverted", lambda n, p, k: ~prompt_rule(n, p, k)),
@@ -240,8 +235,8 @@ def _post_norm(layer: DecoderLayer, tokens: Tensor, memory: Tensor, memory_mask:
     return one, two, layer.residual3.norm(two + layer.feed_forward(two))
 
 
-DECODER = _table(
-    "mended_decoder_layer",
+DECODER = mistakes(
+    "hw2.mended_decoder_layer",
     "03, 3.3",
     {
         "no causal mask": ("The self-attention needs a causal mask", _mending(mask=lambda m: None)),
@@ -304,8 +299,8 @@ def _chunking(**settings: Any) -> Answer:
     return functools.partial(chunked, **settings)
 
 
-CHUNK = _table(
-    "cached_chunk",
+CHUNK = mistakes(
+    "hw2.cached_chunk",
     "03, 3.5",
     {
         "no mask": ("attend to each other without a mask", _chunking(mask=lambda m, old: m)),
@@ -359,8 +354,8 @@ def newest(t: int, d: int) -> int:
     return 4 * d * d + 2 * t * d
 
 
-COST = _table(
-    "decoding_cost",
+COST = mistakes(
+    "hw2.decoding_cost",
     "03, 3.5",
     {
         "the last step": ("This is the last step alone", lambda n, d: (full(n, d), newest(n, d))),
@@ -420,8 +415,8 @@ def parts(layer: MultiHeadAttention, tokens: Tensor, **settings: Any) -> Tensor:
     return mixed @ weight
 
 
-PARTS = _table(
-    "head_parts",
+PARTS = mistakes(
+    "hw2.head_parts",
     "02, 2.3",
     {
         "rows for columns": (

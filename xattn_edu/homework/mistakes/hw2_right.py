@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xattn_edu.homework.mistakes.hw2 import Answer, chunked, decoded, full, newest, packed, parts, prompt_rule
-from xattn_edu.homework.mistakes.mistake import Different
+from xattn_edu.homework.mistakes.mistake import different
 from xattn_edu.models.attention import MultiHeadAttention, causal_mask, merge_heads, split_heads
 from xattn_edu.models.transformer import DecoderLayer
 
@@ -217,8 +217,4 @@ RIGHT: dict[str, dict[str, Answer]] = {
         "by blocks of the matrix": parts,
     },
 }
-DIFFERENT = tuple(
-    Different(f"hw2.{exercise}", name, answer)
-    for exercise, answers in RIGHT.items()
-    for name, answer in answers.items()
-)
+DIFFERENT = different("hw2", RIGHT)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from xattn_edu.homework.mistakes.mistake import Answer, Different, Mistake
+from xattn_edu.homework.mistakes.mistake import Answer, different, mistakes
 from xattn_edu.measure.overlaps import overlaps
 from xattn_edu.models.attention import merge_heads, split_heads
 from xattn_edu.models.pwam import instance_norm
@@ -557,12 +557,8 @@ _TABLES = {
     "word_needs": ("12, 12.3", NEEDS, OTHER_NEEDS),
 }
 MISTAKES = tuple(
-    Mistake(f"hw5.{exercise}", name, answer, cause, section)
+    mistake
     for exercise, (section, wrong, _) in _TABLES.items()
-    for name, (cause, answer) in wrong.items()
+    for mistake in mistakes(f"hw5.{exercise}", section, wrong)
 )
-DIFFERENT = tuple(
-    Different(f"hw5.{exercise}", name, answer)
-    for exercise, (_, _, right) in _TABLES.items()
-    for name, answer in right.items()
-)
+DIFFERENT = different("hw5", {exercise: right for exercise, (_, _, right) in _TABLES.items()})

@@ -32,6 +32,20 @@ class Different:
     answer: Answer
 
 
+def mistakes(exercise: str, section: str, rows: Mapping[str, tuple[str, Answer]]) -> tuple[Mistake, ...]:
+    """The mistakes of one exercise from rows {name: (words of the verdict, answer)}."""
+    return tuple(Mistake(exercise, name, answer, cause, section) for name, (cause, answer) in rows.items())
+
+
+def different(group: str, right: Mapping[str, Mapping[str, Answer]]) -> tuple[Different, ...]:
+    """The right answers of a lesson ("02") or a set ("hw1") from a table {exercise: {name: answer}}."""
+    return tuple(
+        Different(f"{group}.{exercise}", name, answer)
+        for exercise, answers in right.items()
+        for name, answer in answers.items()
+    )
+
+
 class Named(NamedTuple):
     """In a lesson's table: a wrong answer whose mistake the verdict must name, in these words."""
 
@@ -46,15 +60,10 @@ def entries(
     right: Mapping[str, Mapping[str, Answer]],
 ) -> tuple[tuple[Mistake, ...], tuple[Different, ...]]:
     """The entries of a lesson from its tables {exercise: {name: answer}}; `sections` has the section of an exercise."""
-    mistakes = []
+    refused = []
     for exercise, answers in wrong.items():
         for name, answer in answers.items():
             words, answer = answer if isinstance(answer, Named) else ("", answer)
             section = f"{lesson:02}, {sections[exercise]}"
-            mistakes.append(Mistake(f"{lesson:02}.{exercise}", name, answer, words, section))
-    different = [
-        Different(f"{lesson:02}.{exercise}", name, answer)
-        for exercise, answers in right.items()
-        for name, answer in answers.items()
-    ]
-    return tuple(mistakes), tuple(different)
+            refused.append(Mistake(f"{lesson:02}.{exercise}", name, answer, words, section))
+    return tuple(refused), different(f"{lesson:02}", right)
