@@ -356,9 +356,11 @@ export default {
         state.head = Math.min(state.head, heads - 1);
         headChoice.hidden = heads === 1;
         headChoice.querySelector("select").replaceChildren(
-          ...Array.from({ length: heads }, (_, head) => h("option", { value: head }, head + 1)),
+          ...Array.from({ length: heads }, (_, head) => h("option", { value: head, selected: head === state.head }, head + 1)),
         );
-        mapChoice.querySelector("select").disabled = !stages[index].vision;
+        const maps = mapChoice.querySelector("select");
+        maps.disabled = !stages[index].vision; // no F is known there
+        if (maps.disabled) state.map = maps.value = "word";
         update();
       }
       const words = stages.map(({ grid, channels }, i) => [i, `${i + 1}: ${grid[0]} x ${grid[1]} pixels, ${channels} channels`]);
